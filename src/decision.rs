@@ -1,6 +1,148 @@
 //! The verdict.
 
-use crate::{Quota, Rate, Reading};
+use crate::{
+    Charge, Op, Quota, Rate, Reading,
+    identity::ClientLabel,
+    limiter::Inner,
+    policy::{CompiledLimit, Settlement},
+    store::Readings,
+};
+use http::HeaderValue;
+use smallvec::{SmallVec, smallvec};
+use std::{
+    cmp::Ordering,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+/// What was charged, to which limits, and what they said.
+#[derive(Debug)]
+pub(crate) struct Charged {
+    pub(crate) charges: SmallVec<[Charge; 4]>,
+    /// Which of the policy's limits each charge is for.
+    pub(crate) limits: SmallVec<[usize; 4]>,
+    /// One for each charge, once the store has answered.
+    pub(crate) readings: Readings,
+    /// Who pays; where rules tell clients apart in several ways, as the first of them does.
+    pub(crate) client: Option<ClientLabel>,
+}
+
+impl Charged {
+    pub(crate) fn is_allowed(&self) -> bool {
+        self.charges.iter().zip(&self.readings).all(|(charge, reading)| charge.shadow || reading.is_allowed())
+    }
+
+    /// Whether a limit that only watches would have refused.
+    pub(crate) fn is_shadow_refused(&self) -> bool {
+        self.charges
+            .iter()
+            .zip(&self.readings)
+            .any(|(charge, reading)| charge.shadow && !reading.is_allowed())
+    }
+
+    /// What each limit says, in the order of the policy.
+    pub(crate) fn statuses<'a>(&'a self, inner: &'a Inner) -> impl Iterator<Item = LimitStatus<'a>> {
+        self.charges.iter().zip(&self.limits).zip(&self.readings).map(|((charge, limit), reading)| {
+            LimitStatus::new(inner, &inner.policy.limits[*limit], charge, *reading)
+        })
+    }
+}
+
+/// What the limits said to a charge.
+///
+/// It comes from [`Client::charge`](crate::Client::charge), or from the request's and response's extensions as
+/// `Arc<Decision>` where the layer was told to
+/// [`expose_decision`](crate::ThrottleLayer::expose_decision).
+pub struct Decision {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) charged: Charged,
+    /// For each charge, whether it was given back already.
+    pub(crate) given_back: SmallVec<[AtomicBool; 4]>,
+}
+
+impl Decision {
+    pub(crate) fn new(inner: Arc<Inner>, charged: Charged) -> Self {
+        let given_back = charged.charges.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { inner, charged, given_back }
+    }
+
+    /// Whether all limits admit it, or only such as watch do not.
+    pub fn is_allowed(&self) -> bool {
+        self.charged.is_allowed()
+    }
+
+    /// What each limit said, in the order of the policy.
+    pub fn limits(&self) -> impl Iterator<Item = LimitStatus<'_>> {
+        self.charged.statuses(&self.inner)
+    }
+
+    /// How long until all limits would admit it, if nothing else is charged.
+    ///
+    /// Nothing where they do already, or where one never will because the charge exceeds its burst.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let refusing = || self.limits().filter(|limit| !limit.shadow && !limit.reading.is_allowed());
+        if refusing().any(|limit| limit.reading.is_never()) {
+            return None;
+        }
+        refusing().filter_map(|limit| limit.reading.retry_after()).max()
+    }
+
+    /// Gives back what was taken, unless that has been done.
+    pub(crate) fn refund(&self) {
+        let charges = self.taken().filter(|(number, _)| !self.given_back[*number].swap(true, Relaxed));
+        self.inner
+            .engine
+            .settle(charges.map(|(number, taken)| self.charge(number, Op::Give(taken))).collect());
+    }
+
+    /// The charges that were made whose limits go by the response, with the units that were taken.
+    pub(crate) fn settlements(&self) -> impl Iterator<Item = (usize, &Settlement, u32)> {
+        self.taken().filter_map(|(number, taken)| {
+            Some((number, self.inner.policy.limits[self.charged.limits[number]].settle.as_ref()?, taken))
+        })
+    }
+
+    /// Charges the difference between what was charged and what it should be, and answers with what the limit says
+    /// then, where that takes no waiting. What was refunded is not given back again.
+    pub(crate) fn correct(&self, number: usize, charged: u64, actual: u64) -> Option<Reading> {
+        let units = |difference: u64| u32::try_from(difference).unwrap_or(u32::MAX);
+        let op = match actual.cmp(&charged) {
+            Ordering::Equal => return None,
+            Ordering::Greater => Op::Owe(units(actual - charged)),
+            Ordering::Less if self.given_back[number].swap(true, Relaxed) => return None,
+            Ordering::Less => Op::Give(units(charged - actual)),
+        };
+        self.inner.engine.settle(smallvec![self.charge(number, op)])?.first().copied()
+    }
+
+    /// What this decision really charged: nothing where it refused, and watched limits all or none.
+    fn taken(&self) -> impl Iterator<Item = (usize, u32)> {
+        let (allowed, shadow_refused) = (self.is_allowed(), self.charged.is_shadow_refused());
+        self.charged.charges.iter().enumerate().filter_map(move |(number, charge)| match charge.op {
+            Op::Take(units) if allowed && !(charge.shadow && shadow_refused) => Some((number, units)),
+            _ => None,
+        })
+    }
+
+    /// Another charge at the same place, at the rate that is in force now.
+    fn charge(&self, number: usize, op: Op) -> Charge {
+        let rate = self.inner.policy.limits[self.charged.limits[number]].quota.rate();
+        Charge { op, rate, ..self.charged.charges[number] }
+    }
+}
+
+impl fmt::Debug for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decision")
+            .field("is_allowed", &self.is_allowed())
+            .field("limits", &self.limits().collect::<Vec<_>>())
+            .finish()
+    }
+}
 
 /// One limit as a decision left it.
 #[derive(Debug, Clone, Copy)]
@@ -11,9 +153,23 @@ pub struct LimitStatus<'a> {
     pub(crate) rate: Rate,
     pub(crate) reading: Reading,
     pub(crate) shadow: bool,
+    /// `response::policy_member` of this limit at this rate, where it was made beforehand.
+    pub(crate) policy: Option<&'a HeaderValue>,
 }
 
 impl<'a> LimitStatus<'a> {
+    fn new(inner: &'a Inner, limit: &'a CompiledLimit, charge: &Charge, reading: Reading) -> Self {
+        Self {
+            rule: &inner.policy.rules[limit.rule].name,
+            limit: &limit.name,
+            quota: limit.quota.quota(),
+            rate: charge.rate,
+            reading,
+            shadow: charge.shadow,
+            policy: limit.policy_value(),
+        }
+    }
+
     /// The rule that holds the limit.
     pub const fn rule(&self) -> &'a str {
         self.rule

@@ -16,6 +16,10 @@ impl BuildError {
         &self.mistakes
     }
 
+    pub(crate) fn one(mistake: Mistake) -> Self {
+        Self { mistakes: vec![mistake] }
+    }
+
     /// `Ok` where there is no mistake.
     pub(crate) fn check(mistakes: Vec<Mistake>) -> Result<(), Self> {
         if mistakes.is_empty() { Ok(()) } else { Err(Self { mistakes }) }
@@ -105,6 +109,13 @@ pub enum Mistake {
         /// What is wrong with it.
         reason: String,
     },
+    /// No rule or limit has this name.
+    Unknown {
+        /// The name.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
     /// A setting is outside its range.
     Setting {
         /// The setting.
@@ -142,6 +153,7 @@ impl fmt::Display for Mistake {
                 "{place}: {text:?} is no address or network; write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
             ),
             Self::Source { name, reason } => write!(f, "identity from {name:?}: {reason}"),
+            Self::Unknown { name, known } => write!(f, "nothing is named {name:?}; there are {known:?}"),
             Self::Setting { setting, reason } => write!(f, "{setting}: {reason}"),
         }
     }

@@ -1,1 +1,29 @@
 //! Who is asking.
+//!
+//! A [`Source`] finds an [`Identity`] in a request's head. What a client sends is believed only where the source says
+//! so: forwarding headers count only behind [`TrustedProxies`], and a malformed or repeated credential is rejected
+//! rather than passed over.
+
+mod credential;
+mod forwarded;
+mod head;
+mod network;
+mod peer;
+mod rejection;
+mod source;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use forwarded::Proxies;
+pub use forwarded::TrustedProxies;
+pub use head::RequestHead;
+pub(crate) use network::Networks;
+pub use peer::PeerAddr;
+pub(crate) use peer::peer;
+pub use rejection::Rejection;
+pub(crate) use source::Identify;
+pub use source::Source;
+pub(crate) use value::ClientLabel;
+pub use value::Identity;

@@ -1,1 +1,299 @@
 //! Which limits apply.
+//!
+//! A [`Policy`] is a description; nothing in it is checked before the limiter is built, so that all mistakes can be
+//! told at once. *Every* rule that matches a request applies, and all their limits are charged together or not at all.
+
+mod compile;
+mod cost;
+mod lists;
+mod live;
+mod matcher;
+mod paths;
+mod pattern;
+
+use crate::{Identity, Quota, RequestHead, Source, TrustedProxies};
+pub(crate) use compile::{Compiled, CompiledLimit, CompiledRule, Scope, Settlement};
+pub(crate) use cost::Grain;
+pub use cost::{Cost, Settle};
+use http::Method;
+pub(crate) use lists::List;
+pub(crate) use matcher::Match;
+pub(crate) use paths::Paths;
+use std::{fmt, sync::Arc};
+
+/// Who is asking, which rules apply to whom, and whom none applies to.
+///
+/// ```
+/// use tidegate::{Limit, Policy, Quota, Rule, Source, TrustedProxies};
+///
+/// let policy = Policy::new()
+///     .trust_proxies(TrustedProxies::x_forwarded_for(["10.0.0.0/8"]))
+///     .identify(Source::bearer().or(Source::address()))
+///     .rule(Rule::new("api").limit(Limit::per_client("burst", Quota::per_second(10).burst(50))))
+///     .rule(Rule::new("login").route("/login").limit(Limit::per_client("login", Quota::per_minute(5))));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Policy {
+    pub(crate) source: Source,
+    pub(crate) proxies: Option<TrustedProxies>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) allowed: Listed,
+    pub(crate) blocked: Listed,
+    pub(crate) exempt_preflights: bool,
+}
+
+/// Networks and identities of one list.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Listed {
+    pub(crate) networks: Vec<String>,
+    pub(crate) identities: Vec<Identity<'static>>,
+}
+
+impl Policy {
+    /// No rules yet; clients are told apart by their address.
+    pub fn new() -> Self {
+        Self {
+            source: Source::address(),
+            proxies: None,
+            rules: Vec::new(),
+            allowed: Listed::default(),
+            blocked: Listed::default(),
+            exempt_preflights: false,
+        }
+    }
+
+    /// One rule named `client` for every request, with one limit of that name for each client.
+    pub fn per_client(quota: Quota) -> Self {
+        Self::new().rule(Rule::new("client").limit(Limit::per_client("client", quota)))
+    }
+
+    /// Who a client is: its address, unless this says otherwise.
+    #[must_use]
+    pub fn identify(mut self, source: Source) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// The proxies whose word is taken for the client's address. Without them the peer of the connection is the client.
+    #[must_use]
+    pub fn trust_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies = Some(proxies);
+        self
+    }
+
+    /// Adds a rule after the others.
+    #[must_use]
+    pub fn rule(mut self, rule: Rule) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    /// Client addresses that no rule applies to, such as `192.0.2.7` or `10.0.0.0/8`.
+    #[must_use]
+    pub fn allow_networks(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.allowed.networks.extend(networks.into_iter().map(Into::into));
+        self
+    }
+
+    /// A client that no rule applies to.
+    #[must_use]
+    pub fn allow(mut self, identity: Identity<'static>) -> Self {
+        self.allowed.identities.push(identity);
+        self
+    }
+
+    /// Client addresses that are refused with 403. Whoever is on both lists is refused.
+    #[must_use]
+    pub fn block_networks(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.blocked.networks.extend(networks.into_iter().map(Into::into));
+        self
+    }
+
+    /// A client that is refused with 403. Whoever is on both lists is refused.
+    #[must_use]
+    pub fn block(mut self, identity: Identity<'static>) -> Self {
+        self.blocked.identities.push(identity);
+        self
+    }
+
+    /// Lets the browsers' CORS preflights (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) pass uncounted.
+    #[must_use]
+    pub const fn exempt_preflights(mut self) -> Self {
+        self.exempt_preflights = true;
+        self
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Which requests it is about, and the limits that they are held to.
+///
+/// A rule without routes and methods is about every request. One without limits lets its requests pass, which together
+/// with [`only`](Self::only) exempts them from the rules that follow.
+#[derive(Clone)]
+pub struct Rule {
+    pub(crate) name: String,
+    pub(crate) methods: Vec<Method>,
+    pub(crate) patterns: Vec<String>,
+    pub(crate) when: Option<When>,
+    pub(crate) source: Option<Source>,
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) shadow: bool,
+    pub(crate) only: bool,
+}
+
+type When = Arc<dyn Fn(RequestHead<'_>) -> bool + Send + Sync>;
+
+impl Rule {
+    /// A rule about every request, without limits yet. No two rules of a policy have one name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            methods: Vec::new(),
+            patterns: Vec::new(),
+            when: None,
+            source: None,
+            limits: Vec::new(),
+            shadow: false,
+            only: false,
+        }
+    }
+
+    /// Only requests to this route, or to another one given: `/users/{id}`, `/files/{*path}`.
+    ///
+    /// It is compared with axum's `MatchedPath` where there is one (feature `axum`), and with the path under every
+    /// reading that a server may give it: `//login`, `/./login`, `/%6cogin` and `/login/` are `/login`. A `{*path}`
+    /// needs at least one character, as in axum: list `/files` too if it is meant.
+    #[must_use]
+    pub fn route(mut self, pattern: impl Into<String>) -> Self {
+        self.patterns.push(pattern.into());
+        self
+    }
+
+    /// Only requests with this method, or with another one given. `GET` stands for `HEAD` too.
+    #[must_use]
+    pub fn method(mut self, method: Method) -> Self {
+        self.methods.push(method);
+        self
+    }
+
+    /// Only requests of which the closure says so. It is asked last.
+    #[must_use]
+    pub fn when(mut self, when: impl Fn(RequestHead<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.when = Some(Arc::new(when));
+        self
+    }
+
+    /// Who the client is in this rule, such as the address where the policy goes by API key.
+    #[must_use]
+    pub fn identify(mut self, source: Source) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Adds a limit. No two limits of a policy have one name.
+    #[must_use]
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limits.push(limit);
+        self
+    }
+
+    /// Only watch: count and report what would be refused, and refuse nothing.
+    #[must_use]
+    pub const fn shadow(mut self) -> Self {
+        self.shadow = true;
+        self
+    }
+
+    /// The rules that follow do not apply to what this rule is about.
+    #[must_use]
+    pub const fn only(mut self) -> Self {
+        self.only = true;
+        self
+    }
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rule")
+            .field("name", &self.name)
+            .field("methods", &self.methods)
+            .field("patterns", &self.patterns)
+            .field("when", &self.when.as_ref().map(|_| ".."))
+            .field("source", &self.source)
+            .field("limits", &self.limits)
+            .field("shadow", &self.shadow)
+            .field("only", &self.only)
+            .finish()
+    }
+}
+
+/// A named quota, and who shares it.
+#[derive(Debug, Clone)]
+pub struct Limit {
+    pub(crate) name: String,
+    pub(crate) quota: Quota,
+    pub(crate) shares: Shares,
+    pub(crate) cost: Cost,
+    pub(crate) settle: Option<Settle>,
+    pub(crate) max_debt: Option<u32>,
+}
+
+/// Who shares a quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shares {
+    Nobody,
+    NobodyOnOneRoute,
+    All,
+}
+
+impl Limit {
+    /// Each client has the quota for itself.
+    pub fn per_client(name: impl Into<String>, quota: Quota) -> Self {
+        Self::new(name, quota, Shares::Nobody)
+    }
+
+    /// Each client has the quota for itself on each route.
+    ///
+    /// Routes are templates, never raw paths: axum's `MatchedPath`, or the pattern of the policy that the path
+    /// matches. All requests without one share a route.
+    pub fn per_client_and_route(name: impl Into<String>, quota: Quota) -> Self {
+        Self::new(name, quota, Shares::NobodyOnOneRoute)
+    }
+
+    /// All clients share the quota.
+    pub fn shared(name: impl Into<String>, quota: Quota) -> Self {
+        Self::new(name, quota, Shares::All)
+    }
+
+    fn new(name: impl Into<String>, quota: Quota, shares: Shares) -> Self {
+        Self { name: name.into(), quota, shares, cost: Cost::fixed(1), settle: None, max_debt: None }
+    }
+
+    /// How many units a request takes; 1 unless set.
+    #[must_use]
+    pub fn cost(mut self, cost: impl Into<Cost>) -> Self {
+        self.cost = cost.into();
+        self
+    }
+
+    /// What the response makes of that.
+    #[must_use]
+    pub fn settle(mut self, settle: Settle) -> Self {
+        self.settle = Some(settle);
+        self
+    }
+
+    /// The units beyond the burst that a response may add as debt; as many as the burst unless set.
+    ///
+    /// A client in debt is refused until it is below the burst again. What goes beyond the bound is forgiven.
+    #[must_use]
+    pub const fn max_debt(mut self, units: u32) -> Self {
+        self.max_debt = Some(units);
+        self
+    }
+}

@@ -1,1 +1,24 @@
-//! What the caller sees.
+//! What the caller sees: fields that tell how much is left, and the answer to a refused request.
+
+mod headers;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+pub use headers::HeaderStyle;
+pub(crate) use headers::{policy_member, write};
+pub(crate) use refusal::RefusalStyle;
+pub use refusal::{Reason, Refusal};
+
+use http::HeaderValue;
+use std::time::Duration;
+
+/// Rounded up, because a client told to come back early would be refused again.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
+}
+
+/// In one allocation; `HeaderValue::from` needs two.
+fn number(number: u64) -> HeaderValue {
+    HeaderValue::from_str(itoa::Buffer::new().format(number)).unwrap_or_else(|_| number.into())
+}

@@ -26,7 +26,11 @@ impl Reading {
 
     /// The charge can never fit, because it costs more than the limit's burst.
     pub const fn never(debt: Duration) -> Self {
-        Self { debt: nanos(debt), wait: NEVER }
+        Self::never_ns(nanos(debt))
+    }
+
+    pub(crate) const fn never_ns(debt: u64) -> Self {
+        Self { debt, wait: NEVER }
     }
 
     pub(crate) const fn allowed_ns(debt: u64) -> Self {
@@ -70,7 +74,7 @@ impl Reading {
             return None;
         }
         let more = (self.remaining(rate) as u64 + 1) * rate.interval_ns();
-        Some(Duration::from_nanos((self.debt + more).saturating_sub(rate.full_ns())))
+        Some(Duration::from_nanos(self.debt.saturating_add(more).saturating_sub(rate.full_ns())))
     }
 }
 

@@ -1,0 +1,159 @@
+//! An identity, before it is a key.
+
+use super::network::mask;
+use crate::key::{Key, Keys, Material};
+use http::HeaderName;
+use ipnet::IpNet;
+use std::{borrow::Cow, fmt, net::IpAddr};
+
+/// Who is asking.
+///
+/// Identities of different kinds are different clients, whatever their values: no API key can be made to collide with
+/// an address. Only a keyed hash of an identity is kept, and its value is never printed.
+#[derive(Clone)]
+pub struct Identity<'a>(Kind<'a>);
+
+#[derive(Clone)]
+enum Kind<'a> {
+    Address(IpNet),
+    ApiKey(Cow<'a, [u8]>),
+    Header(&'a HeaderName, Cow<'a, [u8]>),
+    Name(Cow<'a, str>),
+    Anonymous,
+}
+
+impl<'a> Identity<'a> {
+    /// A client known by its address: one IPv4 address, or one IPv6 network of 64 bits, because a host can take any
+    /// address in its /64.
+    ///
+    /// An IPv4-mapped IPv6 address (`::ffff:192.0.2.7`) is the IPv4 address in it.
+    pub fn address(ip: IpAddr) -> Self {
+        Self::network(ip, if ip.to_canonical().is_ipv4() { 32 } else { 64 })
+    }
+
+    /// A client known by the first `prefix` bits of its address, after an IPv4-mapped one became IPv4.
+    ///
+    /// More bits than the address has (32 or 128) mean all of them; 0 makes all addresses of the family one client.
+    pub fn network(ip: IpAddr, prefix: u8) -> Self {
+        Self(Kind::Address(mask(ip, prefix)))
+    }
+
+    /// A client known by a secret that it holds.
+    ///
+    /// It is the same client whichever way the secret came: as bearer token, in a header, query or cookie.
+    pub fn api_key(key: impl Into<Cow<'a, str>>) -> Self {
+        Self::secret(match key.into() {
+            Cow::Borrowed(key) => Cow::Borrowed(key.as_bytes()),
+            Cow::Owned(key) => Cow::Owned(key.into_bytes()),
+        })
+    }
+
+    /// A client by the name that the application has for it, such as a user id.
+    ///
+    /// All names are one namespace. Where sorts of clients could share a name, tell them apart: `user/7`, `tenant/7`.
+    pub fn name(name: impl Into<Cow<'a, str>>) -> Self {
+        Self(Kind::Name(name.into()))
+    }
+
+    /// Everybody whom nothing identifies, as one client.
+    pub const fn anonymous() -> Self {
+        Self(Kind::Anonymous)
+    }
+
+    pub(crate) const fn secret(key: Cow<'a, [u8]>) -> Self {
+        Self(Kind::ApiKey(key))
+    }
+
+    pub(crate) const fn header(name: &'a HeaderName, value: Cow<'a, [u8]>) -> Self {
+        Self(Kind::Header(name, value))
+    }
+
+    pub(crate) const fn is_anonymous(&self) -> bool {
+        matches!(self.0, Kind::Anonymous)
+    }
+
+    pub(crate) fn key(&self, keys: &Keys) -> Key {
+        match &self.0 {
+            Kind::Address(IpNet::V4(net)) => {
+                keys.key(Material::Address, &[&[4, net.prefix_len()], &net.addr().octets()])
+            }
+            Kind::Address(IpNet::V6(net)) => {
+                keys.key(Material::Address, &[&[6, net.prefix_len()], &net.addr().octets()])
+            }
+            Kind::ApiKey(key) => keys.key(Material::Secret, &[key]),
+            Kind::Header(name, value) => keys.key(Material::Header, &[name.as_str().as_bytes(), value]),
+            Kind::Name(name) => keys.key(Material::Name, &[name.as_bytes()]),
+            Kind::Anonymous => keys.key(Material::Anonymous, &[]),
+        }
+    }
+
+    /// What logs may say of the client whose key is `key`.
+    pub(crate) const fn label(&self, key: Key) -> ClientLabel {
+        let address = match self.0 {
+            Kind::Address(net) => Some(net),
+            _ => None,
+        };
+        ClientLabel { kind: self.kind(), address, fingerprint: key.fingerprint() }
+    }
+
+    const fn kind(&self) -> &'static str {
+        match self.0 {
+            Kind::Address(_) => "address",
+            Kind::ApiKey(_) => "api_key",
+            Kind::Header(..) => "header",
+            Kind::Name(_) => "name",
+            Kind::Anonymous => ANONYMOUS,
+        }
+    }
+}
+
+const ANONYMOUS: &str = "anonymous";
+
+/// Prints the kind alone.
+impl fmt::Display for Identity<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())
+    }
+}
+
+/// Prints the kind alone.
+impl fmt::Debug for Identity<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({self})")
+    }
+}
+
+/// A client as logs may name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClientLabel {
+    pub(crate) kind: &'static str,
+    /// The address or network, where that is what the client is known by.
+    pub(crate) address: Option<IpNet>,
+    pub(crate) fingerprint: u32,
+}
+
+impl ClientLabel {
+    /// `api_key#1a2b3c4d`, or, with `plain`, an address as it is: `192.0.2.7`, `2001:db8::/64`.
+    pub(crate) fn display(self, plain: bool) -> impl fmt::Display {
+        Printed { label: self, plain }
+    }
+}
+
+struct Printed {
+    label: ClientLabel,
+    plain: bool,
+}
+
+impl fmt::Display for Printed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ClientLabel { kind, address, fingerprint } = self.label;
+        match address {
+            Some(net) if self.plain && net.prefix_len() == net.max_prefix_len() => {
+                write!(f, "{}", net.addr())
+            }
+            Some(net) if self.plain => write!(f, "{net}"),
+            _ if kind == ANONYMOUS => f.write_str(kind),
+            _ => write!(f, "{kind}#{fingerprint:08x}"),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+use super::Throttle;
+use crate::{HeaderStyle, Limiter, Refusal, RequestHead, response::RefusalStyle};
+use bytes::Bytes;
+use http::Response;
+use std::sync::Arc;
+use tower_layer::Layer;
+
+/// Holds the requests to a service to a limiter's policy.
+///
+/// It goes around an axum `Router` (`.layer()`) or any other service over HTTP. Clones, and all services made from them,
+/// share the limiter.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ThrottleLayer {
+    face: Arc<Face>,
+}
+
+/// How a limiter speaks HTTP.
+#[derive(Debug, Clone)]
+pub(super) struct Face {
+    pub(super) limiter: Limiter,
+    pub(super) headers: HeaderStyle,
+    pub(super) refusal: RefusalStyle,
+    pub(super) expose_decision: bool,
+}
+
+impl ThrottleLayer {
+    /// The layer of a limiter, with `RateLimit` fields as in draft 10 and the default refusal.
+    pub fn new(limiter: Limiter) -> Self {
+        let (headers, refusal) = (HeaderStyle::default(), RefusalStyle::default());
+        Self { face: Arc::new(Face { limiter, headers, refusal, expose_decision: false }) }
+    }
+
+    /// The fields by which answers tell clients their limits.
+    pub fn headers(self, style: HeaderStyle) -> Self {
+        self.with(|face| face.headers = style)
+    }
+
+    /// A sentence of your own that follows ours in a refusal's `detail`.
+    pub fn refusal_text(self, text: impl Into<String>) -> Self {
+        self.with(|face| face.refusal.text = Some(text.into()))
+    }
+
+    /// A page about your limits, which a refusal points to in its `detail` and its member `help`.
+    pub fn refusal_link(self, link: impl Into<String>) -> Self {
+        self.with(|face| face.refusal.link = Some(link.into()))
+    }
+
+    /// A refusal of your own.
+    ///
+    /// `Retry-After`, `Cache-Control: no-store` and the `RateLimit` fields are added where it has none. gRPC requests
+    /// get a gRPC refusal all the same, because their clients understand nothing else.
+    pub fn refusal(
+        self,
+        respond: impl Fn(&Refusal<'_>, RequestHead<'_>) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|face| face.refusal.custom = Some(Arc::new(respond)))
+    }
+
+    /// Puts the [`Decision`](crate::Decision) as `Arc<Decision>` into the extensions of the request and of its
+    /// response, where limits apply. It costs a few allocations, so it is off unless asked for.
+    pub fn expose_decision(self) -> Self {
+        self.with(|face| face.expose_decision = true)
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Face)) -> Self {
+        set(Arc::make_mut(&mut self.face));
+        self
+    }
+}
+
+impl<S> Layer<S> for ThrottleLayer {
+    type Service = Throttle<S>;
+
+    fn layer(&self, inner: S) -> Throttle<S> {
+        Throttle::new(inner, self.face.clone())
+    }
+}

@@ -1,0 +1,117 @@
+use super::{ResponseFuture, ThrottleBody, layer::Face, settle::After};
+use crate::{
+    Decision, LimitStatus, Reason, Refusal, RequestHead, StoreError,
+    decision::Charged,
+    limiter::{Admission, Answer},
+};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use smallvec::SmallVec;
+use std::{
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+use tower_service::Service;
+
+/// The service that [`ThrottleLayer`](crate::ThrottleLayer) makes.
+///
+/// A clone costs one reference count besides that of the inner service.
+#[derive(Debug, Clone)]
+pub struct Throttle<S> {
+    inner: S,
+    face: Arc<Face>,
+}
+
+impl<S> Throttle<S> {
+    pub(super) const fn new(inner: S, face: Arc<Face>) -> Self {
+        Self { inner, face }
+    }
+
+    /// The service inside.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Throttle<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    ResBody: Body<Data = Bytes>,
+{
+    type Response = Response<ThrottleBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, ReqBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let head = RequestHead::new(&request);
+        match self.face.limiter.inner.admit(head) {
+            Admission::Free => ResponseFuture::forward(self.inner.call(request), None),
+            Admission::Refused(reason) => ResponseFuture::refused(self.face.refuse(reason, None, head)),
+            Admission::Asked(Answer::Ready(charged)) => match self.face.decide(charged, &mut request) {
+                Course::Pass(after) => ResponseFuture::forward(self.inner.call(request), after),
+                Course::Refuse(response) => ResponseFuture::refused(response),
+            },
+            Admission::Asked(Answer::Pending(pending)) => {
+                // The service that was polled ready goes along; the clone that stays has to be polled again.
+                let clone = self.inner.clone();
+                let ready = mem::replace(&mut self.inner, clone);
+                ResponseFuture::deciding(pending, self.face.clone(), ready, request)
+            }
+        }
+    }
+}
+
+/// What becomes of a request.
+pub(super) enum Course {
+    /// It goes to the service, and this is to be done with the response.
+    Pass(Option<After>),
+    Refuse(Response<Bytes>),
+}
+
+/// How long to wait before a store that failed is worth another try.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+impl Face {
+    /// What becomes of a request whose limits have answered.
+    pub(super) fn decide<B>(self: &Arc<Self>, charged: Charged, request: &mut Request<B>) -> Course {
+        let inner = &self.limiter.inner;
+        let head = RequestHead::new(request);
+        inner.report(&charged, head);
+        if !charged.is_allowed() {
+            return Course::Refuse(self.refuse(Reason::Limited, Some(&charged), head));
+        }
+        let settles = charged.limits.iter().any(|limit| inner.policy.limits[*limit].settle.is_some());
+        if self.headers == crate::HeaderStyle::Off && !settles && !self.expose_decision {
+            return Course::Pass(None);
+        }
+        let decision = Decision::new(inner.clone(), charged);
+        let after = After::new(self.clone(), decision);
+        if let Some(decision) = after.exposed() {
+            request.extensions_mut().insert(decision);
+        }
+        Course::Pass(Some(after))
+    }
+
+    pub(super) fn fail<B>(&self, error: &StoreError, request: &Request<B>) -> Response<Bytes> {
+        let head = RequestHead::new(request);
+        self.limiter.inner.report_store(error, Some(head));
+        self.refuse(Reason::StoreDown { retry_after: STORE_RETRY }, None, head)
+    }
+
+    /// The answer to a request that is refused.
+    fn refuse(&self, reason: Reason, charged: Option<&Charged>, head: RequestHead<'_>) -> Response<Bytes> {
+        let inner = &self.limiter.inner;
+        inner.report_refused(&reason, head);
+        let limits: SmallVec<[LimitStatus<'_>; 4]> =
+            charged.into_iter().flat_map(|charged| charged.statuses(inner)).collect();
+        let refusal = Refusal::new(reason, &limits);
+        self.refusal.respond(&refusal, head, self.headers, SystemTime::now)
+    }
+}

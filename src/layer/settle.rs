@@ -1,0 +1,119 @@
+//! What only the response tells: what a request really cost, and the fields that say what is left.
+
+use super::{ThrottleBody, layer::Face};
+use crate::{
+    Decision, LimitStatus, Reading,
+    policy::{Grain, Settlement},
+    response,
+};
+use http::{HeaderMap, HeaderName, Response, StatusCode};
+use smallvec::SmallVec;
+use std::{fmt, sync::Arc, time::SystemTime};
+
+/// What is to be done once a response is there. Dropped before, it does nothing: the request stays charged.
+pub(super) struct After {
+    face: Arc<Face>,
+    decision: Arc<Decision>,
+}
+
+impl After {
+    pub(super) fn new(face: Arc<Face>, decision: Decision) -> Self {
+        Self { face, decision: Arc::new(decision) }
+    }
+
+    pub(super) fn exposed(&self) -> Option<Arc<Decision>> {
+        self.face.expose_decision.then(|| self.decision.clone())
+    }
+
+    pub(super) fn finish<B>(self, mut response: Response<B>) -> Response<ThrottleBody<B>> {
+        let settled = self.settle(response.status(), response.headers());
+        let mut limits: SmallVec<[LimitStatus<'_>; 4]> = self.decision.limits().collect();
+        for (number, reading) in settled {
+            limits[number].reading = reading;
+        }
+        response::write(self.face.headers, &limits, SystemTime::now, response.headers_mut());
+        if let Some(decision) = self.exposed() {
+            response.extensions_mut().insert(decision);
+        }
+        match Meter::new(&self.decision) {
+            Some(meter) => response.map(|body| ThrottleBody::metered(body, meter)),
+            None => response.map(ThrottleBody::inner),
+        }
+    }
+
+    /// Gives back what does not count and adds what was not known, and answers with the charges that changed.
+    fn settle(&self, status: StatusCode, headers: &HeaderMap) -> SmallVec<[(usize, Reading); 4]> {
+        let mut settled = SmallVec::new();
+        for (number, settlement, taken) in self.decision.settlements() {
+            let actual = match settlement {
+                Settlement::Count(counts) => Some(if counts(status) { taken } else { 0 }),
+                Settlement::Header(name) => units(headers, name),
+                Settlement::BodyBytes(_) => None,
+            };
+            let reading =
+                actual.and_then(|actual| self.decision.correct(number, taken.into(), actual.into()));
+            settled.extend(reading.map(|reading| (number, reading)));
+        }
+        settled
+    }
+}
+
+/// The units that a response header names, if it does so once and properly.
+fn units(headers: &HeaderMap, name: &HeaderName) -> Option<u32> {
+    let mut values = headers.get_all(name).iter();
+    let units = values.next()?.to_str().ok()?.parse().ok()?;
+    values.next().is_none().then_some(units)
+}
+
+/// Counts the bytes of a response's body as they are sent.
+pub(super) struct Meter {
+    decision: Arc<Decision>,
+    bytes: u64,
+    limits: SmallVec<[Metered; 1]>,
+}
+
+struct Metered {
+    number: usize,
+    grain: Grain,
+    /// The units charged so far, those on the way in included.
+    charged: u64,
+}
+
+impl Meter {
+    fn new(decision: &Arc<Decision>) -> Option<Self> {
+        let metered = |(number, settlement, taken): (usize, &Settlement, u32)| match settlement {
+            Settlement::BodyBytes(grain) => Some(Metered { number, grain: *grain, charged: taken.into() }),
+            _ => None,
+        };
+        let limits: SmallVec<[Metered; 1]> = decision.settlements().filter_map(metered).collect();
+        (!limits.is_empty()).then(|| Self { decision: decision.clone(), bytes: 0, limits })
+    }
+
+    /// Adds the grains that these bytes fill.
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+        for limit in &mut self.limits {
+            let grains = self.bytes / u64::from(limit.grain.get());
+            if grains > limit.charged {
+                self.decision.correct(limit.number, limit.charged, grains);
+                limit.charged = grains;
+            }
+        }
+    }
+}
+
+/// The body is sent, or nobody wants the rest: the last grain is begun, and grains that were not sent are given back.
+impl Drop for Meter {
+    fn drop(&mut self) {
+        for limit in &self.limits {
+            let grains = self.bytes.div_ceil(limit.grain.get().into());
+            self.decision.correct(limit.number, limit.charged, grains);
+        }
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meter").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,135 @@
+use super::{Engine, Inner, Limiter};
+use crate::{
+    BuildError, ManualClock, Mistake, Observe, Policy,
+    clock::Timeline,
+    key::Keys,
+    policy::Compiled,
+    store::{Memory, Store},
+};
+use std::{fmt, sync::Arc};
+
+/// The memory that counting takes unless set: 4 MiB, for 130,000 clients with one limit each.
+const DEFAULT_BYTES: usize = 4 << 20;
+
+/// Settings of a limiter before it is built.
+#[must_use]
+pub struct LimiterBuilder {
+    policy: Policy,
+    bytes: usize,
+    clock: Option<ManualClock>,
+    store: Option<Arc<dyn Store>>,
+    secret: Option<[u8; 16]>,
+    observers: Vec<Arc<dyn Observe>>,
+    plain_addresses: bool,
+}
+
+impl LimiterBuilder {
+    pub(super) fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            bytes: DEFAULT_BYTES,
+            clock: None,
+            store: None,
+            secret: None,
+            observers: Vec::new(),
+            plain_addresses: false,
+        }
+    }
+
+    /// How many bytes counting may take; 4 MiB unless set. They are taken at the start, and never more.
+    ///
+    /// A client takes 32 bytes for each of its limits. When all is taken, the newcomer gets the place of whoever owes
+    /// least of those who could make room, and [`Limiter::evicted`] counts it.
+    pub fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// Counts by a clock that only moves when it is told to. It is not for stores of your own.
+    pub fn clock(mut self, clock: ManualClock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Counts in a store of your own instead of in memory.
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// The secret of the keyed hash that clients become; random unless set, which is right for counting in memory.
+    ///
+    /// Limiters that share a store need one and the same.
+    pub fn secret(mut self, secret: [u8; 16]) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
+    /// Tells `observer` what happens, beside the `tracing` events that are always there.
+    pub fn observe(mut self, observer: impl Observe) -> Self {
+        self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// Writes client addresses into logs and events as they are, instead of fingerprints. Secrets are never written.
+    pub fn plain_addresses(mut self) -> Self {
+        self.plain_addresses = true;
+        self
+    }
+
+    /// Checks everything and takes the memory.
+    ///
+    /// # Errors
+    ///
+    /// If the policy or a setting has a mistake; the error names all of them.
+    pub fn build(self) -> Result<Limiter, BuildError> {
+        let secret = self.secret.map_or_else(random, Ok).map_err(BuildError::one)?;
+        let keys = Keys::new(secret);
+        let policy = Compiled::new(&self.policy, &keys)?;
+        let engine = match self.store {
+            Some(store) => Engine::Remote(store),
+            None => Engine::Memory(memory(self.bytes, self.clock, policy.shared_limits())?),
+        };
+        let inner = Inner {
+            policy,
+            keys,
+            engine,
+            observers: self.observers,
+            plain_addresses: self.plain_addresses,
+            warned_anonymous: false.into(),
+            warned_proxy: false.into(),
+        };
+        Ok(Limiter { inner: Arc::new(inner) })
+    }
+}
+
+impl fmt::Debug for LimiterBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LimiterBuilder")
+            .field("policy", &self.policy)
+            .field("bytes", &self.bytes)
+            .field("clock", &self.clock)
+            .field("plain_addresses", &self.plain_addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+fn memory(bytes: usize, clock: Option<ManualClock>, shared: usize) -> Result<Memory, BuildError> {
+    let least = Memory::min_bytes(shared);
+    if !(least..=isize::MAX as usize).contains(&bytes) {
+        let reason = format!("{bytes} bytes are too few or too many; {least} to {} are accepted", isize::MAX);
+        return Err(BuildError::one(Mistake::Setting { setting: "memory_bytes", reason }));
+    }
+    Ok(Memory::new(clock.map_or_else(Timeline::system, Timeline::manual), bytes, shared))
+}
+
+fn random() -> Result<[u8; 16], Mistake> {
+    let mut secret = [0; 16];
+    match getrandom::fill(&mut secret) {
+        Ok(()) => Ok(secret),
+        Err(error) => Err(Mistake::Setting {
+            setting: "secret",
+            reason: format!("the system gave no random bytes ({error}); set one"),
+        }),
+    }
+}

@@ -1,0 +1,224 @@
+//! Charging without HTTP.
+
+use super::{Answer, Limiter, Pending};
+use crate::{
+    Decision, Key, Op, StoreError,
+    decision::Charged,
+    identity::ClientLabel,
+    policy::{CompiledRule, List, Scope},
+};
+use std::{
+    error::Error,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+/// One client of a limiter, to be charged by hand.
+#[derive(Debug, Clone)]
+pub struct Client {
+    limiter: Limiter,
+    key: Key,
+    label: ClientLabel,
+}
+
+impl Client {
+    pub(super) const fn new(limiter: Limiter, key: Key, label: ClientLabel) -> Self {
+        Self { limiter, key, label }
+    }
+
+    /// Charges the limits of a rule, all of them or none; await it.
+    ///
+    /// It costs what each limit says of every request, or 1 where that depends on a request's head, unless
+    /// [`cost`](Charging::cost) is set. What the rule says about methods, routes and responses does not matter here.
+    pub fn charge<'a>(&'a self, rule: &'a str) -> Charging<'a> {
+        Charging { client: self, rule, route: None, cost: None, act: Act::Take }
+    }
+
+    /// Asks what [`charge`](Self::charge) would answer, and charges nothing.
+    pub fn peek<'a>(&'a self, rule: &'a str) -> Charging<'a> {
+        Charging { act: Act::Peek, ..self.charge(rule) }
+    }
+
+    /// Forgives everything that the client owes to the limits of a rule, but not what it shares with all clients.
+    pub fn reset<'a>(&'a self, rule: &'a str) -> Charging<'a> {
+        Charging { act: Act::Reset, ..self.charge(rule) }
+    }
+
+    fn is_on(&self, list: &List) -> bool {
+        list.contains(self.key) || self.label.address.is_some_and(|net| list.contains_address(net.addr()))
+    }
+
+    /// Gives back what a decision charged, once and at most that. A decision that refused charged nothing.
+    pub fn refund(&self, decision: &Decision) {
+        self.limiter.refund(decision);
+    }
+}
+
+/// A charge, a peek or a reset that is being put together; await it.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is charged before it is awaited"]
+pub struct Charging<'a> {
+    client: &'a Client,
+    rule: &'a str,
+    route: Option<&'a str>,
+    cost: Option<u32>,
+    act: Act,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Take,
+    Peek,
+    Reset,
+}
+
+impl<'a> Charging<'a> {
+    /// The units that each limit is charged.
+    pub const fn cost(mut self, units: u32) -> Self {
+        self.cost = Some(units);
+        self
+    }
+
+    /// The template of the route, for limits per client and route; without it they count as unmatched.
+    pub const fn route(mut self, template: &'a str) -> Self {
+        self.route = Some(template);
+        self
+    }
+
+    fn start(&self) -> ChargeFuture {
+        let inner = &self.client.limiter.inner;
+        let state = match inner.policy.rule(self.rule) {
+            Some(_) if self.act == Act::Take && self.client.is_on(&inner.policy.blocked) => {
+                State::Failed(ChargeError::Blocked)
+            }
+            Some(_) if self.act == Act::Take && self.client.is_on(&inner.policy.allowed) => {
+                State::Ready(Charged::new())
+            }
+            Some(rule) => match inner.engine.ask(self.charges(rule)) {
+                Answer::Ready(charged) => State::Ready(charged),
+                Answer::Pending(pending) => State::Pending(pending),
+            },
+            None => State::Failed(ChargeError::UnknownRule {
+                rule: self.rule.to_owned(),
+                known: inner.policy.rules.iter().map(|rule| rule.name.clone()).collect(),
+            }),
+        };
+        let route = self.route.filter(|_| self.act == Act::Take).map(str::to_owned);
+        ChargeFuture { limiter: self.client.limiter.clone(), route, tell: self.act == Act::Take, state }
+    }
+
+    fn charges(&self, rule: &CompiledRule) -> Charged {
+        let (client, inner) = (self.client, &self.client.limiter.inner);
+        let mut charged = Charged::new();
+        charged.client = Some(client.label);
+        for number in rule.limits.clone() {
+            let limit = &inner.policy.limits[number];
+            let cost = self.cost.unwrap_or_else(|| limit.cost.usual());
+            let op = match self.act {
+                Act::Take => Op::Take(cost),
+                Act::Peek => Op::Peek(cost),
+                Act::Reset if matches!(limit.scope, Scope::Shared(_)) => Op::Peek(0),
+                Act::Reset => Op::Clear,
+            };
+            let place = limit.scope.place(client.key, || inner.route_key(self.route));
+            charged.push(number, limit.charge(place, op, rule.shadow));
+        }
+        charged
+    }
+}
+
+impl IntoFuture for Charging<'_> {
+    type Output = Result<Decision, ChargeError>;
+    type IntoFuture = ChargeFuture;
+
+    fn into_future(self) -> ChargeFuture {
+        self.start()
+    }
+}
+
+/// The decision; ready when first polled, and made without allocation, where the limiter counts in memory.
+#[must_use = "futures do nothing unless polled"]
+pub struct ChargeFuture {
+    limiter: Limiter,
+    route: Option<String>,
+    tell: bool,
+    state: State,
+}
+
+enum State {
+    Ready(Charged),
+    Pending(Pending),
+    Failed(ChargeError),
+    Done,
+}
+
+impl Future for ChargeFuture {
+    type Output = Result<Decision, ChargeError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let State::Pending(pending) = &mut self.state {
+            self.state = match ready!(Pin::new(pending).poll(cx)) {
+                Ok(charged) => State::Ready(charged),
+                Err(error) => {
+                    self.limiter.inner.report_store(&error, None);
+                    State::Failed(ChargeError::Store(error))
+                }
+            };
+        }
+        Poll::Ready(match std::mem::replace(&mut self.state, State::Done) {
+            State::Ready(charged) => {
+                if self.tell {
+                    self.limiter.inner.report_handled(&charged, self.route.as_deref());
+                }
+                Ok(Decision::new(self.limiter.inner.clone(), charged))
+            }
+            State::Failed(error) => Err(error),
+            State::Pending(_) | State::Done => {
+                Err(ChargeError::Store(StoreError::new("polled again after it had answered")))
+            }
+        })
+    }
+}
+
+impl fmt::Debug for ChargeFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChargeFuture").finish_non_exhaustive()
+    }
+}
+
+/// A charge could not be decided.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ChargeError {
+    /// No rule has this name.
+    UnknownRule {
+        /// The name.
+        rule: String,
+        /// The rules that there are.
+        known: Vec<String>,
+    },
+    /// The client is on the policy's block list.
+    Blocked,
+    /// The store could not decide.
+    Store(StoreError),
+}
+
+impl fmt::Display for ChargeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownRule { rule, known } => write!(f, "no rule is named {rule:?}; there are {known:?}"),
+            Self::Blocked => f.write_str("the client is on the block list"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for ChargeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::UnknownRule { .. } | Self::Blocked => None,
+            Self::Store(error) => Some(error),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The only place where identity, policy and store meet.
+
+mod admit;
+mod builder;
+mod client;
+mod engine;
+mod report;
+
+pub(crate) use admit::Admission;
+pub use builder::LimiterBuilder;
+pub use client::{ChargeError, ChargeFuture, Charging, Client};
+pub(crate) use engine::{Answer, Engine, Pending};
+
+use crate::{
+    BuildError, Decision, Identity, Key, Mistake, Observe, Policy, Quota, ThrottleLayer,
+    event::Event,
+    key::{Keys, Material},
+    policy::Compiled,
+};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+/// Holds clients to a policy. Clones share everything and cost one reference count.
+///
+/// Put its [`layer`](Self::layer) around a service, or charge by hand through a [`client`](Self::client).
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use tidegate::{Limiter, Policy, Quota};
+///
+/// # fn main() -> Result<(), tidegate::BuildError> {
+/// let limiter = Limiter::new(Policy::per_client(Quota::per_minute(100)))?;
+/// let app: Router = Router::new().route("/", get(|| async { "hello" })).layer(limiter.layer());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Limiter {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) policy: Compiled,
+    pub(crate) keys: Keys,
+    pub(crate) engine: Engine,
+    observers: Vec<Arc<dyn Observe>>,
+    plain_addresses: bool,
+    warned_anonymous: AtomicBool,
+    warned_proxy: AtomicBool,
+}
+
+impl Limiter {
+    /// A limiter that counts in memory, with the settings that [`builder`](Self::builder) starts from.
+    ///
+    /// # Errors
+    ///
+    /// If the policy has a mistake; the error names all of them.
+    pub fn new(policy: Policy) -> Result<Self, BuildError> {
+        Self::builder(policy).build()
+    }
+
+    /// To set where a limiter counts, by which clock, and who is told what happens.
+    pub fn builder(policy: Policy) -> LimiterBuilder {
+        LimiterBuilder::new(policy)
+    }
+
+    /// The limiter as a tower layer.
+    pub fn layer(&self) -> ThrottleLayer {
+        ThrottleLayer::new(self.clone())
+    }
+
+    /// A client, to charge it by hand: for each message of a WebSocket, say, or for what a query turned out to cost.
+    ///
+    /// The identity must be the one that the layer would find, if both are to share a quota.
+    pub fn client(&self, identity: &Identity<'_>) -> Client {
+        let key = identity.key(&self.inner.keys);
+        Client::new(self.clone(), key, identity.label(key))
+    }
+
+    /// Puts another quota in force for a limit, from the next request on, and answers with the former one.
+    ///
+    /// What clients owe is carried over in units, at most one burst: nobody stays locked out after a raise, and
+    /// nobody gets a fresh quota by a change.
+    ///
+    /// # Errors
+    ///
+    /// If no limit has that name, the quota cannot be counted, or a request costs more than its burst.
+    pub fn set_quota(&self, limit: &str, quota: Quota) -> Result<Quota, BuildError> {
+        let policy = &self.inner.policy;
+        let Some(compiled) = policy.limit(limit) else {
+            let known = policy.limits.iter().map(|limit| limit.name.clone()).collect();
+            return Err(BuildError::one(Mistake::Unknown { name: limit.to_owned(), known }));
+        };
+        let old = compiled.set_quota(&policy.rules[compiled.rule].name, quota).map_err(BuildError::one)?;
+        self.inner.emit(&Event::QuotaChanged { limit, old, new: quota });
+        Ok(old)
+    }
+
+    /// Gives back what a decision charged, once and at most that. A decision that refused charged nothing.
+    ///
+    /// The decision must come from this limiter; another one's is left alone.
+    pub fn refund(&self, decision: &Decision) {
+        if Arc::ptr_eq(&self.inner, &decision.inner) {
+            decision.refund();
+        }
+    }
+
+    /// The memory that counting takes, in bytes, all of it taken at the start; nothing where a store of your own counts.
+    pub fn memory_bytes(&self) -> usize {
+        match &self.inner.engine {
+            Engine::Memory(memory) => memory.bytes(),
+            Engine::Remote(_) => 0,
+        }
+    }
+
+    /// How many clients and limits (each limit of each client is one) are counted at the same time before newcomers
+    /// may push out others that still owe; nothing where a store of your own counts.
+    pub fn capacity(&self) -> usize {
+        match &self.inner.engine {
+            Engine::Memory(memory) => memory.capacity(),
+            Engine::Remote(_) => 0,
+        }
+    }
+
+    /// How many entries that still owed had to make room for newcomers since the start. If it grows, the memory is too
+    /// small for the number of clients.
+    pub fn evicted(&self) -> u64 {
+        match &self.inner.engine {
+            Engine::Memory(memory) => memory.evicted(),
+            Engine::Remote(_) => 0,
+        }
+    }
+}
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limiter").field("rules", &self.inner.policy.rules).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn route_key(&self, route: Option<&str>) -> Key {
+        match route {
+            Some(route) => self.keys.key(Material::Route, &[route.as_bytes()]),
+            None => self.keys.key(Material::Route, &[]),
+        }
+    }
+}

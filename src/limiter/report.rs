@@ -1,0 +1,105 @@
+//! Telling what happened.
+
+use super::Inner;
+use crate::{
+    LimitStatus, RequestHead,
+    decision::Charged,
+    event::{Event, Occasion},
+    observe::trace,
+    response::Reason,
+};
+use http::Method;
+use smallvec::SmallVec;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Inner {
+    pub(crate) fn emit(&self, event: &Event<'_>) {
+        trace(event);
+        for observer in &self.observers {
+            observer.observe(event);
+        }
+    }
+
+    /// Tells of a decision on a request. Where nobody listens, an allowed one costs a look at two flags.
+    pub(crate) fn report(&self, charged: &Charged, head: RequestHead<'_>) {
+        if self.is_worth_telling(charged) {
+            self.report_limits(charged, Some(head.method()), self.route(head));
+        }
+        if !charged.is_allowed() && !self.warned_proxy.load(Relaxed) && self.has_untrusted_forwarding(head) {
+            self.warn_proxy();
+        }
+    }
+
+    /// Tells of a decision that a handler asked for.
+    pub(crate) fn report_handled(&self, charged: &Charged, route: Option<&str>) {
+        if self.is_worth_telling(charged) {
+            self.report_limits(charged, None, route);
+        }
+    }
+
+    fn is_worth_telling(&self, charged: &Charged) -> bool {
+        !self.observers.is_empty()
+            || tracing::enabled!(tracing::Level::TRACE)
+            || !charged.is_allowed()
+            || charged.is_shadow_refused()
+    }
+
+    fn report_limits(&self, charged: &Charged, method: Option<&Method>, route: Option<&str>) {
+        let limits: SmallVec<[LimitStatus<'_>; 4]> = charged.statuses(self).collect();
+        let occasion = Occasion { limits: &limits, ..self.occasion(charged, method, route) };
+        self.emit(&match (charged.is_allowed(), charged.is_shadow_refused()) {
+            (false, _) => Event::Refused(&occasion),
+            (true, true) => Event::ShadowRefused(&occasion),
+            (true, false) => Event::Allowed(&occasion),
+        });
+    }
+
+    /// Tells of a request that was refused before any limit was asked.
+    pub(crate) fn report_refused(&self, reason: &Reason, head: RequestHead<'_>) {
+        let route = self.route(head);
+        let occasion = self.occasion(&Charged::new(), Some(head.method()), route);
+        self.emit(&match reason {
+            Reason::Blocked => Event::Blocked(&occasion),
+            Reason::Unidentified { detail, .. } => Event::Rejected { occasion: &occasion, reason: detail },
+            Reason::BadCost { detail } => Event::Rejected { occasion: &occasion, reason: detail },
+            Reason::Limited | Reason::StoreDown { .. } => return,
+        });
+    }
+
+    pub(crate) fn report_store(&self, error: &crate::StoreError, head: Option<RequestHead<'_>>) {
+        let route = head.and_then(|head| self.route(head));
+        let occasion = self.occasion(&Charged::new(), head.map(|head| head.method()), route);
+        self.emit(&Event::StoreFailed { occasion: &occasion, error: &error.to_string() });
+    }
+
+    fn occasion<'a>(
+        &self,
+        charged: &Charged,
+        method: Option<&'a Method>,
+        route: Option<&'a str>,
+    ) -> Occasion<'a> {
+        let plain_addresses = self.plain_addresses;
+        Occasion { method, route, client: charged.client, plain_addresses, limits: &[] }
+    }
+
+    pub(super) fn warn_anonymous(&self, has_peer: bool) {
+        // A load before the swap, so that anonymous traffic does not write to a shared line on each request.
+        if self.warned_anonymous.load(Relaxed) || self.warned_anonymous.swap(true, Relaxed) {
+            return;
+        }
+        let cause = if has_peer {
+            "a request without the credential that identifies clients is counted for the client `anonymous`, which all such requests share; add `.or(Source::address())` or `.or_refuse()` to the source"
+        } else {
+            "a request without a peer address is counted for the client `anonymous`, which all such requests share; serve with `into_make_service_with_connect_info::<SocketAddr>()` and the feature `axum`, or insert a `PeerAddr` into the request's extensions"
+        };
+        self.emit(&Event::Anonymous { cause });
+    }
+
+    #[cold]
+    fn warn_proxy(&self) {
+        if !self.warned_proxy.swap(true, Relaxed) {
+            let advice = "a request was refused whose peer sends forwarding headers and is not among the trusted proxies; if the peer is a proxy of yours, all its clients share one quota: name it with `Policy::trust_proxies`";
+            self.emit(&Event::UntrustedProxy { advice });
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The sinks that events go to.
+
+mod trace;
+
+pub(crate) use trace::trace;

@@ -1,0 +1,402 @@
+//! From the description of a policy to what a request is held against, with every mistake on the way.
+
+use super::{
+    Grain, Limit, Policy, Rule, Settle, Shares,
+    cost::{CostKind, SettleKind},
+    lists::List,
+    live::LiveQuota,
+    matcher::{Matcher, Templates},
+};
+use crate::{
+    BuildError, Key, Mistake, Quota, RequestHead,
+    identity::{Identify, Networks, Proxies},
+    key::{Keys, Material},
+    response,
+    store::Place,
+};
+use http::{HeaderName, HeaderValue, StatusCode};
+use std::{fmt, net::IpAddr, num::NonZeroU32, ops::Range, ops::RangeInclusive, sync::Arc};
+
+/// A policy without mistakes.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    /// Who is asking: first as the policy says, then as rules say that have a source of their own.
+    pub(crate) sources: Vec<Identify>,
+    pub(crate) proxies: Option<Proxies>,
+    pub(crate) rules: Vec<CompiledRule>,
+    /// The limits of all rules, in order.
+    pub(crate) limits: Vec<CompiledLimit>,
+    pub(crate) allowed: List,
+    pub(crate) blocked: List,
+    pub(crate) exempt_preflights: bool,
+    /// Names the route of a request that no router has named.
+    pub(crate) templates: Templates,
+    /// Whether any rule looks at the path.
+    pub(crate) has_routes: bool,
+    /// Whether any rule or limit looks at the route that the router chose.
+    pub(crate) has_templates: bool,
+}
+
+pub(crate) struct CompiledRule {
+    pub(crate) name: String,
+    pub(crate) matcher: Matcher,
+    pub(crate) when: Option<super::When>,
+    /// Which of the policy's sources.
+    pub(crate) source: usize,
+    /// Which of the policy's limits.
+    pub(crate) limits: Range<usize>,
+    pub(crate) shadow: bool,
+    pub(crate) only: bool,
+}
+
+impl fmt::Debug for CompiledRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompiledRule").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct CompiledLimit {
+    pub(crate) name: String,
+    pub(crate) rule: usize,
+    pub(crate) quota: LiveQuota,
+    /// The name, hashed.
+    pub(crate) id: u64,
+    pub(crate) scope: Scope,
+    pub(crate) cost: UnitCost,
+    pub(crate) settle: Option<Settlement>,
+    max_debt: Option<u32>,
+    /// What `RateLimit-Policy` says while the quota is the one that the limit was built with.
+    policy_value: Option<HeaderValue>,
+}
+
+impl CompiledLimit {
+    pub(crate) fn policy_value(&self) -> Option<&HeaderValue> {
+        self.policy_value.as_ref().filter(|_| self.quota.is_unchanged())
+    }
+
+    /// Puts another quota in force and answers with the former one.
+    pub(crate) fn set_quota(&self, rule: &str, quota: Quota) -> Result<Quota, Mistake> {
+        let (rule, limit) = (rule.to_owned(), self.name.clone());
+        let rate = match quota.rate() {
+            Ok(rate) => rate,
+            Err(error) => return Err(Mistake::Quota { rule, limit, error }),
+        };
+        if self.cost.most() > rate.burst().get() {
+            return Err(Mistake::Cost { rule, limit, reason: never(self.cost.most(), quota) });
+        }
+        Ok(self.quota.set(quota, rate))
+    }
+
+    pub(crate) fn max_debt(&self, burst: NonZeroU32) -> u32 {
+        if self.settle.is_some() { self.max_debt.unwrap_or(burst.get()) } else { 0 }
+    }
+}
+
+/// Who pays.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Scope {
+    /// The client; `Key` sets groups of limits apart, so that few of them lie together.
+    Client(Key),
+    ClientAndRoute(Key),
+    Shared(u16),
+}
+
+impl Scope {
+    pub(crate) fn place(self, client: Key, route: impl FnOnce() -> Key) -> Place {
+        match self {
+            Self::Client(group) => Place::Client(client.and(group)),
+            Self::ClientAndRoute(group) => Place::Client(client.and(group).and(route())),
+            Self::Shared(number) => Place::Shared(number),
+        }
+    }
+}
+
+pub(crate) enum UnitCost {
+    Fixed(u32),
+    By(super::cost::ByHead),
+    Header { name: HeaderName, range: RangeInclusive<u32>, trusted: Networks, text: String },
+}
+
+impl fmt::Debug for UnitCost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(units) => write!(f, "Fixed({units})"),
+            Self::By(_) => f.write_str("By(..)"),
+            Self::Header { name, .. } => write!(f, "Header({name})"),
+        }
+    }
+}
+
+impl UnitCost {
+    /// The units of a charge that no request's head goes with.
+    pub(crate) const fn usual(&self) -> u32 {
+        match self {
+            Self::Fixed(units) => *units,
+            Self::By(_) | Self::Header { .. } => 1,
+        }
+    }
+
+    /// The most units that are known to be asked for.
+    fn most(&self) -> u32 {
+        match self {
+            Self::Fixed(units) => *units,
+            Self::By(_) => 1,
+            Self::Header { range, .. } => *range.end(),
+        }
+    }
+
+    /// The units, or what is wrong with the header that should say.
+    pub(crate) fn of(
+        &self,
+        head: RequestHead<'_>,
+        client: impl FnOnce() -> Option<IpAddr>,
+    ) -> Result<u32, String> {
+        match self {
+            Self::Fixed(units) => Ok(*units),
+            Self::By(units) => Ok(units(head)),
+            Self::Header { name, range, trusted, text } => {
+                let mut values = head.headers().get_all(name).iter();
+                let Some(value) = values.next() else { return Ok(1) };
+                if !client().is_some_and(|client| trusted.contains(client)) {
+                    return Ok(1);
+                }
+                let units = value.to_str().ok().and_then(|text| text.parse().ok());
+                match units.filter(|units| range.contains(units) && values.next().is_none()) {
+                    Some(units) => Ok(units),
+                    None => Err(text.clone()),
+                }
+            }
+        }
+    }
+}
+
+pub(crate) enum Settlement {
+    Count(Arc<dyn Fn(StatusCode) -> bool + Send + Sync>),
+    Header(HeaderName),
+    BodyBytes(Grain),
+}
+
+impl fmt::Debug for Settlement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Count(_) => "Count(..)",
+            Self::Header(_) => "Header(..)",
+            Self::BodyBytes(_) => "BodyBytes(..)",
+        })
+    }
+}
+
+/// So many limits of one client lie in one line of the table.
+const GROUP: usize = 4;
+
+impl Compiled {
+    pub(crate) fn new(policy: &Policy, keys: &Keys) -> Result<Self, BuildError> {
+        let mut compiler = Compiler { keys, mistakes: Vec::new(), counts: [0; 3], limits: Vec::new() };
+        let compiled = compiler.policy(policy);
+        BuildError::check(compiler.mistakes)?;
+        Ok(compiled)
+    }
+
+    pub(crate) fn shared_limits(&self) -> usize {
+        self.limits.iter().filter(|limit| matches!(limit.scope, Scope::Shared(_))).count()
+    }
+
+    pub(crate) fn rule(&self, name: &str) -> Option<&CompiledRule> {
+        self.rules.iter().find(|rule| rule.name == name)
+    }
+
+    pub(crate) fn limit(&self, name: &str) -> Option<&CompiledLimit> {
+        self.limits.iter().find(|limit| limit.name == name)
+    }
+}
+
+fn never(cost: u32, quota: Quota) -> String {
+    format!(
+        "a request that costs {cost} can never pass \"{quota}\", because only {} fit at once; raise its burst to {cost}",
+        quota.burst_size()
+    )
+}
+
+struct Compiler<'k> {
+    keys: &'k Keys,
+    mistakes: Vec<Mistake>,
+    /// How many limits there are of each kind of [`Shares`].
+    counts: [usize; 3],
+    limits: Vec<CompiledLimit>,
+}
+
+impl Compiler<'_> {
+    fn policy(&mut self, policy: &Policy) -> Compiled {
+        let mut sources = vec![policy.source.compile(&mut self.mistakes)];
+        let proxies = policy.proxies.as_ref().map(|proxies| proxies.compile(&mut self.mistakes));
+        let mut rules: Vec<CompiledRule> = Vec::new();
+        for (number, rule) in policy.rules.iter().enumerate() {
+            let source = rule.source.as_ref().map_or(0, |source| {
+                sources.push(source.compile(&mut self.mistakes));
+                sources.len() - 1
+            });
+            let compiled = self.rule(number, rule, source);
+            self.check_place(&rules, &compiled);
+            rules.push(compiled);
+        }
+        let allowed = List::compile(&policy.allowed, "allow list", self.keys, &mut self.mistakes);
+        let blocked = List::compile(&policy.blocked, "block list", self.keys, &mut self.mistakes);
+        let has_routes = policy.rules.iter().any(|rule| !rule.patterns.is_empty());
+        let patterns = policy.rules.iter().flat_map(|rule| &rule.patterns);
+        Compiled {
+            sources,
+            proxies,
+            rules,
+            limits: std::mem::take(&mut self.limits),
+            allowed,
+            blocked,
+            exempt_preflights: policy.exempt_preflights,
+            templates: Templates::new(patterns.map(String::as_str)),
+            has_routes,
+            has_templates: has_routes || self.counts[Shares::NobodyOnOneRoute as usize] > 0,
+        }
+    }
+
+    /// A rule of the same name, or one that takes everything and ends the search, must not stand before it.
+    fn check_place(&mut self, earlier: &[CompiledRule], rule: &CompiledRule) {
+        if earlier.iter().any(|other| other.name == rule.name) {
+            self.mistakes.push(Mistake::DuplicateRule { rule: rule.name.clone() });
+        }
+        let takes_all =
+            |other: &&CompiledRule| other.only && other.when.is_none() && other.matcher.covers(&rule.matcher);
+        if let Some(other) = earlier.iter().find(takes_all) {
+            self.mistakes.push(Mistake::Hidden { rule: rule.name.clone(), by: other.name.clone() });
+        }
+    }
+
+    fn rule(&mut self, number: usize, rule: &Rule, source: usize) -> CompiledRule {
+        self.name(&rule.name);
+        let first = self.limits.len();
+        for limit in &rule.limits {
+            self.limit(number, rule, limit);
+        }
+        CompiledRule {
+            name: rule.name.clone(),
+            matcher: Matcher::compile(&rule.name, &rule.methods, &rule.patterns, &mut self.mistakes),
+            when: rule.when.clone(),
+            source,
+            limits: first..self.limits.len(),
+            shadow: rule.shadow,
+            only: rule.only,
+        }
+    }
+
+    fn limit(&mut self, number: usize, rule: &Rule, limit: &Limit) {
+        self.name(&limit.name);
+        if self.limits.iter().any(|other| other.name == limit.name) {
+            let (rule, limit) = (rule.name.clone(), limit.name.clone());
+            return self.mistakes.push(Mistake::DuplicateLimit { rule, limit });
+        }
+        let rate = match limit.quota.rate() {
+            Ok(rate) => rate,
+            Err(error) => {
+                let (rule, limit) = (rule.name.clone(), limit.name.clone());
+                return self.mistakes.push(Mistake::Quota { rule, limit, error });
+            }
+        };
+        let Some(scope) = self.scope(limit.shares) else { return };
+        let compiled = CompiledLimit {
+            name: limit.name.clone(),
+            rule: number,
+            quota: LiveQuota::new(limit.quota, rate),
+            id: self.keys.key(Material::Limit, &[limit.name.as_bytes()]).lo,
+            scope,
+            cost: self.cost(rule, limit, rate.burst().get()),
+            settle: limit.settle.as_ref().and_then(|settle| self.settle(rule, limit, settle)),
+            max_debt: limit.max_debt,
+            policy_value: response::policy_member(&limit.name, limit.quota, rate).try_into().ok(),
+        };
+        self.limits.push(compiled);
+    }
+
+    fn scope(&mut self, shares: Shares) -> Option<Scope> {
+        let count = &mut self.counts[shares as usize];
+        *count += 1;
+        let group = ((*count - 1) / GROUP) as u64;
+        // The first group is the client's own key.
+        let group = match group {
+            0 => Key { hi: 0, lo: 0 },
+            _ => self.keys.key(Material::Limit, &[&group.to_be_bytes(), b"group"]),
+        };
+        match shares {
+            Shares::Nobody => Some(Scope::Client(group)),
+            Shares::NobodyOnOneRoute => Some(Scope::ClientAndRoute(group)),
+            Shares::All => match u16::try_from(*count - 1) {
+                Ok(number) => Some(Scope::Shared(number)),
+                Err(_) => {
+                    let reason = "a policy has at most 65,536 of them".to_owned();
+                    self.mistakes.push(Mistake::Setting { setting: "shared limits", reason });
+                    None
+                }
+            },
+        }
+    }
+
+    fn cost(&mut self, rule: &Rule, limit: &Limit, burst: u32) -> UnitCost {
+        let mut wrong = |reason| {
+            let (rule, limit) = (rule.name.clone(), limit.name.clone());
+            self.mistakes.push(Mistake::Cost { rule, limit, reason });
+        };
+        match &limit.cost.0 {
+            CostKind::Fixed(units) => {
+                if *units > burst {
+                    wrong(never(*units, limit.quota));
+                }
+                UnitCost::Fixed(*units)
+            }
+            CostKind::By(units) => UnitCost::By(units.clone()),
+            CostKind::Header { name, range, trusted } => {
+                if range.is_empty() {
+                    wrong(format!("no cost is in the range {range:?} of header {name:?}"));
+                } else if *range.end() > burst {
+                    wrong(never(*range.end(), limit.quota));
+                }
+                if trusted.is_empty() {
+                    wrong(format!("nobody may set header {name:?}; say who, with `trusting`"));
+                }
+                let header = HeaderName::try_from(name.as_str()).unwrap_or_else(|_| {
+                    wrong(format!("{name:?} is no header name"));
+                    http::header::VIA // never used, because the mistake ends the build
+                });
+                let text = format!(
+                    "header {name:?} must be one whole number from {} to {}",
+                    range.start(),
+                    range.end()
+                );
+                let trusted = Networks::compile(trusted, "callers that may set a cost", &mut self.mistakes);
+                UnitCost::Header { name: header, range: range.clone(), trusted, text }
+            }
+        }
+    }
+
+    fn settle(&mut self, rule: &Rule, limit: &Limit, settle: &Settle) -> Option<Settlement> {
+        let settlement = match &settle.0 {
+            SettleKind::Count(counts) => Ok(Settlement::Count(counts.clone())),
+            SettleKind::Header(name) => HeaderName::try_from(name.as_str())
+                .map(Settlement::Header)
+                .map_err(|_| format!("{name:?} is no header name")),
+            SettleKind::BodyBytes(grain) => Grain::new(*grain)
+                .map(Settlement::BodyBytes)
+                .ok_or_else(|| "a grain of 0 bytes; use at least 1, such as 1024".to_owned()),
+        };
+        settlement
+            .map_err(|reason| {
+                let (rule, limit) = (rule.name.clone(), limit.name.clone());
+                self.mistakes.push(Mistake::Cost { rule, limit, reason });
+            })
+            .ok()
+    }
+
+    /// Names are sent in headers.
+    fn name(&mut self, name: &str) {
+        if !(1..=64).contains(&name.len()) || !name.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            self.mistakes.push(Mistake::Name { name: name.to_owned() });
+        }
+    }
+}

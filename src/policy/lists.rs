@@ -1,0 +1,38 @@
+//! Whom no rule applies to, and whom nothing is answered.
+
+use super::Listed;
+use crate::{Key, Mistake, identity::Networks, key::Keys};
+use std::{collections::HashSet, net::IpAddr};
+
+/// A list of clients, by address and by identity.
+#[derive(Debug)]
+pub(crate) struct List {
+    networks: Networks,
+    keys: HashSet<Key>,
+}
+
+impl List {
+    pub(super) fn compile(
+        listed: &Listed,
+        place: &'static str,
+        keys: &Keys,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Self {
+        Self {
+            networks: Networks::compile(&listed.networks, place, mistakes),
+            keys: listed.identities.iter().map(|identity| identity.key(keys)).collect(),
+        }
+    }
+
+    pub(crate) fn has_networks(&self) -> bool {
+        !self.networks.is_empty()
+    }
+
+    pub(crate) fn contains_address(&self, address: IpAddr) -> bool {
+        self.networks.contains(address)
+    }
+
+    pub(crate) fn contains(&self, key: Key) -> bool {
+        self.keys.contains(&key)
+    }
+}

@@ -1,0 +1,95 @@
+//! A quota that can change while requests are counted.
+
+use crate::{Quota, Rate};
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+            fence,
+        },
+    },
+    time::Duration,
+};
+
+/// Read on every request without a lock or a write: a sequence that is odd while a change is being written tells
+/// readers to look again.
+#[derive(Debug)]
+pub(crate) struct LiveQuota {
+    sequence: AtomicU64,
+    /// Interval and burst of the rate; amount, period in
+    /// seconds and nanoseconds, burst (0 for none) and strictness of the quota.
+    words: [AtomicU64; 7],
+    writer: Mutex<()>,
+}
+
+impl LiveQuota {
+    pub(crate) fn new(quota: Quota, rate: Rate) -> Self {
+        Self {
+            sequence: AtomicU64::new(0),
+            words: words(quota, rate).map(AtomicU64::new),
+            writer: Mutex::new(()),
+        }
+    }
+
+    /// Whether the quota is the one that it was built with.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.sequence.load(Relaxed) == 0
+    }
+
+    pub(crate) fn rate(&self) -> Rate {
+        let [interval, burst] = self.read(|[interval, burst, ..]| [interval, burst].map(load));
+        Rate::from_parts(interval, NonZeroU32::new(burst as u32).unwrap_or(NonZeroU32::MIN))
+    }
+
+    pub(crate) fn quota(&self) -> Quota {
+        let [_, _, amount, seconds, nanos, burst, strict] = self.read(|words| words.each_ref().map(load));
+        let quota = Quota::per(amount, Duration::new(seconds, nanos as u32));
+        let quota = if burst == 0 { quota } else { quota.burst(burst) };
+        if strict == 0 { quota } else { quota.strict() }
+    }
+
+    fn read<T>(&self, read: impl Fn(&[AtomicU64; 7]) -> T) -> T {
+        loop {
+            let sequence = self.sequence.load(Acquire);
+            let value = read(&self.words);
+            fence(Acquire);
+            if sequence % 2 == 0 && self.sequence.load(Relaxed) == sequence {
+                return value;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Puts another quota in force and answers with the former one.
+    pub(crate) fn set(&self, quota: Quota, rate: Rate) -> Quota {
+        let _alone = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.quota();
+        let sequence = self.sequence.load(Relaxed);
+        self.sequence.store(sequence + 1, Relaxed);
+        fence(Release);
+        for (word, value) in self.words.iter().zip(words(quota, rate)) {
+            word.store(value, Relaxed);
+        }
+        self.sequence.store(sequence + 2, Release);
+        old
+    }
+}
+
+fn load(word: &AtomicU64) -> u64 {
+    word.load(Relaxed)
+}
+
+fn words(quota: Quota, rate: Rate) -> [u64; 7] {
+    [
+        rate.interval_ns(),
+        rate.burst().get().into(),
+        quota.amount(),
+        quota.period().as_secs(),
+        quota.period().subsec_nanos().into(),
+        quota.own_burst().unwrap_or(0),
+        quota.is_strict().into(),
+    ]
+}

@@ -1,0 +1,257 @@
+//! The fields that tell a client its limits and what is left of them.
+
+use super::{number, whole_seconds};
+use crate::{LimitStatus, Quota, Rate};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+use std::{
+    cmp::Reverse,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// How answers tell clients their limits.
+///
+/// Limits that only watch are never shown. Only [`Draft10`](Self::Draft10) shows every limit; the older styles
+/// have room for one and show the tightest: the one that refuses (the longest wait, where several do), else the one
+/// with the fewest units remaining, else the one that takes longest to recover. Their limit is the burst, the most that can
+/// ever remain, and their reset the time until the whole burst is there again, in seconds rounded up; drafts and
+/// services differ in what they mean by it, and this is the meaning that is never too early.
+///
+/// What the wrapped service says itself stays. Where a style has room for one limit only, the fewer units remaining win.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HeaderStyle {
+    /// `RateLimit-Policy: "burst";q=100;w=60` and `RateLimit: "burst";r=50;t=30`, as in
+    /// draft-ietf-httpapi-ratelimit-headers-10.
+    ///
+    /// `q` units each `w` seconds are the limit's rate (at most a tenth less, where whole numbers cannot say it), `r` units can be
+    /// spent now, and `t` is the seconds, rounded up, until one more can be, left out when none is missing.
+    #[default]
+    Draft10,
+    /// `RateLimit-Policy: 100;w=60` and `RateLimit: limit=100, remaining=50, reset=30`, as in draft 7.
+    Draft7,
+    /// `RateLimit-Policy: 100;w=60`, `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`, as in draft 6.
+    Draft6,
+    /// `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` with the seconds to go.
+    XRateLimit,
+    /// The same fields with the reset in seconds since 1970, as GitHub has it.
+    XRateLimitEpoch,
+    /// No fields.
+    Off,
+}
+
+static RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+static RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// The fields for limit, remaining and reset in the styles that have one for each.
+type Fields = [HeaderName; 3];
+static DRAFT_6: Fields = [
+    HeaderName::from_static("ratelimit-limit"),
+    HeaderName::from_static("ratelimit-remaining"),
+    HeaderName::from_static("ratelimit-reset"),
+];
+static X: Fields = [
+    HeaderName::from_static("x-ratelimit-limit"),
+    HeaderName::from_static("x-ratelimit-remaining"),
+    HeaderName::from_static("x-ratelimit-reset"),
+];
+
+/// A value is put together on the stack, so that it is allocated once and in its right size.
+type Buffer = SmallVec<[u8; 256]>;
+
+const SECOND_NS: u128 = 1_000_000_000;
+
+/// Tells `statuses` in `headers`, beside what stands there already.
+pub(crate) fn write(
+    style: HeaderStyle,
+    statuses: &[LimitStatus<'_>],
+    now: impl FnOnce() -> SystemTime,
+    headers: &mut HeaderMap,
+) {
+    match style {
+        HeaderStyle::Off => {}
+        HeaderStyle::Draft10 => write_all(statuses, headers),
+        _ => {
+            if let Some(tightest) = shown(statuses).min_by_key(|status| tightness(status)) {
+                write_tightest(style, tightest, now, headers);
+                if matches!(style, HeaderStyle::Draft6 | HeaderStyle::Draft7) {
+                    append(headers, &RATELIMIT_POLICY, list(statuses, push_window));
+                }
+            }
+        }
+    }
+}
+
+/// A limit's member of `RateLimit-Policy`, which is the same in every answer.
+pub(crate) fn policy_member(name: &str, quota: Quota, rate: Rate) -> String {
+    let mut member = Buffer::new();
+    push_policy(&mut member, name, quota, rate);
+    String::from_utf8_lossy(&member).into_owned()
+}
+
+fn shown<'a, 's>(statuses: &'s [LimitStatus<'a>]) -> impl Iterator<Item = &'s LimitStatus<'a>> {
+    statuses.iter().filter(|status| !status.shadow)
+}
+
+fn append(headers: &mut HeaderMap, name: &HeaderName, value: Option<HeaderValue>) {
+    if let Some(value) = value {
+        // A map that can hold no more fields goes without these.
+        let _ = headers.try_append(name, value);
+    }
+}
+
+fn write_all(statuses: &[LimitStatus<'_>], headers: &mut HeaderMap) {
+    let mut only = shown(statuses);
+    let policies = match (only.next(), only.next()) {
+        (None, _) => return,
+        (Some(LimitStatus { policy: Some(policy), .. }), None) => Some((*policy).clone()),
+        _ => list(statuses, |out, status| match status.policy {
+            Some(policy) => out.extend_from_slice(policy.as_bytes()),
+            None => push_policy(out, status.limit, status.quota, status.rate),
+        }),
+    };
+    append(headers, &RATELIMIT_POLICY, policies);
+    append(headers, &RATELIMIT, list(statuses, push_status));
+}
+
+fn list(statuses: &[LimitStatus<'_>], push: impl Fn(&mut Buffer, &LimitStatus<'_>)) -> Option<HeaderValue> {
+    let mut out = Buffer::new();
+    for status in shown(statuses) {
+        if !out.is_empty() {
+            out.extend_from_slice(b", ");
+        }
+        push(&mut out, status);
+    }
+    HeaderValue::from_bytes(&out).ok()
+}
+
+fn push_policy(out: &mut Buffer, name: &str, quota: Quota, rate: Rate) {
+    push_string(out, name);
+    let (quota, window) = window(quota, rate);
+    push_number(out, b";q=", quota);
+    push_number(out, b";w=", window);
+}
+
+fn push_status(out: &mut Buffer, status: &LimitStatus<'_>) {
+    push_string(out, status.limit);
+    push_number(out, b";r=", status.remaining().into());
+    if let Some(next) = status.reading.next_after(status.rate) {
+        push_number(out, b";t=", whole_seconds(next));
+    }
+}
+
+fn push_window(out: &mut Buffer, status: &LimitStatus<'_>) {
+    let (quota, window) = window(status.quota, status.rate);
+    push_number(out, b"", quota);
+    push_number(out, b";w=", window);
+}
+
+/// A String of RFC 9651.
+fn push_string(out: &mut Buffer, text: &str) {
+    out.push(b'"');
+    for byte in text.bytes() {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+    out.push(b'"');
+}
+
+fn push_number(out: &mut Buffer, before: &[u8], number: u64) {
+    out.extend_from_slice(before);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// The quota and the window in seconds by which clients are told a limit.
+///
+/// The window is the smallest that lets an empty bucket fill and whose whole units are at least 0.9 of what really
+/// comes in it, never more: a client that keeps to them is neither refused nor slowed by more than a tenth.
+pub(super) fn window(quota: Quota, rate: Rate) -> (u64, u64) {
+    let (amount, period) = asked(quota, rate).unwrap_or((1, rate.interval_ns().into()));
+    let mut units = u128::from(rate.burst().get());
+    loop {
+        let window = (units * period).div_ceil(amount * SECOND_NS);
+        units = window * SECOND_NS * amount / period;
+        // Less than a unit is rounded away, which is within a tenth from 9 units on: so this ends within 9 turns.
+        if 10 * units * period >= 9 * window * SECOND_NS * amount {
+            // At most burst + 10^9 units and 2^62 ns + 1 s, far within the 15 digits of a structured field.
+            return (units as u64, window as u64);
+        }
+        units += 1;
+    }
+}
+
+/// The asked amount and period in nanoseconds, where the rounding of the interval is nothing that a client could notice:
+/// a millionth at most, and a burst to absorb it. Then 30 a second is told as `q=30;w=1`, though a unit takes a third of
+/// a nanosecond longer.
+fn asked(quota: Quota, rate: Rate) -> Option<(u128, u128)> {
+    let (amount, period) = (u128::from(quota.amount()), quota.period().as_nanos());
+    let interval = rate.interval_ns();
+    let unnoticed = interval >= 1_000_000 && rate.burst().get() > 1;
+    // A strict quota counts less than was asked. No product of `window` overflows: 32 and 64 bits, or 64 bits of amount
+    // and at most 63 of nanoseconds.
+    let same = amount > 0 && period >> 64 == 0 && period.div_ceil(amount) == interval.into();
+    (unnoticed && same).then_some((amount, period))
+}
+
+/// The smallest is the tightest.
+fn tightness(status: &LimitStatus<'_>) -> impl Ord + use<> {
+    let wait = match status.reading.retry_after() {
+        None if status.reading.is_never() => Duration::MAX,
+        wait => wait.unwrap_or_default(),
+    };
+    (Reverse(wait), status.remaining(), Reverse(status.reading.reset_after()))
+}
+
+/// Never before a refused charge fits, whatever a store says.
+fn reset_after(status: &LimitStatus<'_>) -> Duration {
+    status.reading.reset_after().max(status.reading.retry_after().unwrap_or_default())
+}
+
+fn write_tightest(
+    style: HeaderStyle,
+    status: &LimitStatus<'_>,
+    now: impl FnOnce() -> SystemTime,
+    headers: &mut HeaderMap,
+) {
+    let (limit, remaining) = (status.rate.burst().get(), status.remaining());
+    let reset = whole_seconds(match style {
+        HeaderStyle::XRateLimitEpoch => {
+            now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(reset_after(status))
+        }
+        _ => reset_after(status),
+    });
+    let [limit_field, remaining_field, reset_field] = match style {
+        HeaderStyle::Draft7 => return write_joined(limit, remaining, reset, headers),
+        HeaderStyle::Draft6 => &DRAFT_6,
+        _ => &X,
+    };
+    if !keeps(headers, remaining_field, remaining) {
+        let _ = headers.try_insert(limit_field, number(limit.into()));
+        let _ = headers.try_insert(remaining_field, number(remaining.into()));
+        let _ = headers.try_insert(reset_field, number(reset));
+    }
+}
+
+fn write_joined(limit: u32, remaining: u32, reset: u64, headers: &mut HeaderMap) {
+    let mut out = Buffer::new();
+    push_number(&mut out, b"limit=", limit.into());
+    push_number(&mut out, b", remaining=", remaining.into());
+    push_number(&mut out, b", reset=", reset);
+    match HeaderValue::from_bytes(&out) {
+        Ok(value) if !keeps(headers, &RATELIMIT, remaining) => {
+            let _ = headers.try_insert(&RATELIMIT, value);
+        }
+        _ => {}
+    }
+}
+
+/// Whether the wrapped service says something in `field` that may not be replaced: fewer units, or what we cannot read.
+fn keeps(headers: &HeaderMap, field: &HeaderName, remaining: u32) -> bool {
+    let Some(value) = headers.get(field) else { return false };
+    let text = value.to_str().unwrap_or_default();
+    let number = text.split_once("remaining=").map_or(text, |(_, number)| number);
+    let number = number.split(',').next().unwrap_or_default().trim().parse::<u64>();
+    number.map_or(true, |theirs| theirs <= remaining.into())
+}

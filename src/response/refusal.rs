@@ -1,0 +1,346 @@
+//! The answer to a refused request.
+
+use super::{HeaderStyle, number, whole_seconds, write};
+use crate::{LimitStatus, RequestHead};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use std::{
+    fmt::{self, Display},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// Why a request is refused, and when it may come again.
+#[derive(Debug, Clone)]
+pub struct Refusal<'a> {
+    reason: Reason,
+    limits: &'a [LimitStatus<'a>],
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// A limit does not admit it: 429.
+    Limited,
+    /// The client is on a block list: 403.
+    Blocked,
+    /// The request does not say who is asking, or says it wrongly.
+    Unidentified {
+        /// 401 for a credential, 400 for an address.
+        status: StatusCode,
+        /// `WWW-Authenticate`, which a 401 must have.
+        challenge: Option<HeaderValue>,
+        /// What is wrong, as a sentence.
+        detail: &'static str,
+    },
+    /// The request says a cost that is malformed or not accepted: 400.
+    BadCost {
+        /// What is wrong and what is accepted, in sentences.
+        detail: String,
+    },
+    /// The store cannot be reached and the policy is to refuse then: 503.
+    StoreDown {
+        /// When the store will be tried again.
+        retry_after: Duration,
+    },
+}
+
+impl<'a> Refusal<'a> {
+    pub(crate) const fn new(reason: Reason, limits: &'a [LimitStatus<'a>]) -> Self {
+        Self { reason, limits }
+    }
+
+    /// Why the request is refused.
+    pub const fn reason(&self) -> &Reason {
+        &self.reason
+    }
+
+    /// The status that the default answer has.
+    pub const fn status(&self) -> StatusCode {
+        match self.reason {
+            Reason::Limited => StatusCode::TOO_MANY_REQUESTS,
+            Reason::Blocked => StatusCode::FORBIDDEN,
+            Reason::Unidentified { status, .. } => status,
+            Reason::BadCost { .. } => StatusCode::BAD_REQUEST,
+            Reason::StoreDown { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Every limit that was asked, those that would have admitted the request and those that only watch among them.
+    pub const fn limits(&self) -> &'a [LimitStatus<'a>] {
+        self.limits
+    }
+
+    /// The limits that refuse.
+    pub fn violated(&self) -> impl Iterator<Item = &'a LimitStatus<'a>> + use<'a> {
+        self.limits.iter().filter(|status| !status.shadow && !status.reading.is_allowed())
+    }
+
+    /// How long until the request can be admitted, if nothing else is charged: the longest wait of the violated
+    /// limits. Nothing where waiting does not help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.reason {
+            Reason::Limited if !self.is_never() => {
+                self.violated().filter_map(|status| status.reading.retry_after()).max()
+            }
+            Reason::StoreDown { retry_after } => Some(retry_after),
+            _ => None,
+        }
+    }
+
+    /// The same in whole seconds, as `Retry-After` has it (RFC 9110): rounded up, at least 1, and never before
+    /// the violated limits have one more unit.
+    pub fn retry_after_secs(&self) -> Option<u64> {
+        let wait = self.retry_after()?;
+        let units = self.violated().filter_map(|status| status.reading.next_after(status.rate));
+        Some(whole_seconds(units.fold(wait, Duration::max)).max(1))
+    }
+
+    fn is_never(&self) -> bool {
+        self.violated().any(|status| status.reading.is_never())
+    }
+}
+
+/// A user's own answer.
+pub(crate) type Custom = Arc<dyn Fn(&Refusal<'_>, RequestHead<'_>) -> Response<Bytes> + Send + Sync>;
+
+/// How refused requests are answered.
+#[derive(Clone, Default)]
+pub(crate) struct RefusalStyle {
+    /// The operator's own words, which follow ours.
+    pub(crate) text: Option<String>,
+    /// Where the operator explains the limits.
+    pub(crate) link: Option<String>,
+    pub(crate) custom: Option<Custom>,
+}
+
+impl RefusalStyle {
+    /// The answer to a request.
+    ///
+    /// A gRPC client understands nothing but gRPC, so it gets that even where there is a custom answer.
+    pub(crate) fn respond(
+        &self,
+        refusal: &Refusal<'_>,
+        head: RequestHead<'_>,
+        style: HeaderStyle,
+        now: impl FnOnce() -> SystemTime,
+    ) -> Response<Bytes> {
+        let mut response = match (grpc_type(head.headers()), &self.custom) {
+            (Some(content_type), _) => self.grpc(refusal, content_type),
+            (None, Some(custom)) => return complete(custom(refusal, head), refusal, style, now),
+            (None, None) => self.problem(refusal),
+        };
+        write(style, refusal.limits, now, response.headers_mut());
+        response
+    }
+
+    /// Problem details for HTTP (RFC 9457).
+    fn problem(&self, refusal: &Refusal<'_>) -> Response<Bytes> {
+        let status = refusal.status();
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(secs) = refusal.retry_after_secs() {
+            headers.insert(RETRY_AFTER, number(secs));
+        }
+        if let Reason::Unidentified { challenge: Some(challenge), .. } = &refusal.reason {
+            headers.insert(WWW_AUTHENTICATE, challenge.clone());
+        }
+        let mut response = Response::new(self.problem_body(refusal));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+
+    /// Written by hand because a refusal must stay cheap: one buffer, and nothing else is allocated.
+    fn problem_body(&self, refusal: &Refusal<'_>) -> Bytes {
+        let status = refusal.status();
+        let (kind, title) = match refusal.reason {
+            Reason::Limited => {
+                ("https://iana.org/assignments/http-problem-types#quota-exceeded", "Quota exceeded")
+            }
+            Reason::StoreDown { .. } => (
+                "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+                "Temporarily reduced capacity",
+            ),
+            _ => ("about:blank", status.canonical_reason().unwrap_or("Refused")),
+        };
+        let mut body = Vec::with_capacity(512);
+        member(&mut body, b"{\"type\":", kind);
+        member(&mut body, b",\"title\":", title);
+        member_number(&mut body, b",\"status\":", status.as_u16().into());
+        member(&mut body, b",\"detail\":", self.detail(refusal));
+        if refusal.reason == Reason::Limited {
+            body.extend_from_slice(b",\"violated-policies\":");
+            let mut before: &[u8] = b"[";
+            for status in refusal.violated() {
+                member(&mut body, before, status.limit);
+                before = b",";
+            }
+            body.extend_from_slice(if before == b"[" { b"[]" } else { b"]" });
+        }
+        if let Some(secs) = refusal.retry_after_secs() {
+            member_number(&mut body, b",\"retry-after\":", secs);
+        }
+        if let Some(link) = &self.link {
+            member(&mut body, b",\"help\":", link);
+        }
+        body.push(b'}');
+        body.into_boxed_slice().into()
+    }
+
+    /// An answer of trailers only: the gRPC status, and nothing that a gRPC client does not read.
+    fn grpc(&self, refusal: &Refusal<'_>, content_type: &'static str) -> Response<Bytes> {
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(&GRPC_STATUS, grpc_status(refusal.status()).into());
+        let message = self.detail(refusal).to_string();
+        if let Ok(message) = utf8_percent_encode(&message, GRPC_MESSAGE_ESCAPED).to_string().try_into() {
+            headers.insert(&GRPC_MESSAGE, message);
+        }
+        if let Some(wait) = refusal.retry_after() {
+            let millis = wait.as_nanos().div_ceil(1_000_000);
+            headers.insert(&GRPC_PUSHBACK, number(u64::try_from(millis).unwrap_or(u64::MAX)));
+        } else if refusal.is_never() {
+            // A negative pushback tells the client not to retry at all (gRFC A6).
+            headers.insert(&GRPC_PUSHBACK, HeaderValue::from_static("-1"));
+        }
+        let mut response = Response::new(Bytes::new());
+        *response.headers_mut() = headers;
+        response
+    }
+
+    const fn detail<'s>(&'s self, refusal: &'s Refusal<'s>) -> Detail<'s> {
+        Detail { style: self, refusal }
+    }
+}
+
+impl fmt::Debug for RefusalStyle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefusalStyle")
+            .field("text", &self.text)
+            .field("link", &self.link)
+            .field("custom", &self.custom.is_some())
+            .finish()
+    }
+}
+
+/// Adds what a custom answer does not say itself.
+fn complete(
+    mut response: Response<Bytes>,
+    refusal: &Refusal<'_>,
+    style: HeaderStyle,
+    now: impl FnOnce() -> SystemTime,
+) -> Response<Bytes> {
+    let mut missing = HeaderMap::new();
+    write(style, refusal.limits, now, &mut missing);
+    // Whatever its status, a refusal is about this client at this moment, so no cache may give it to another.
+    missing.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(secs) = refusal.retry_after_secs() {
+        missing.insert(RETRY_AFTER, number(secs));
+    }
+    for (name, value) in &missing {
+        if !response.headers().contains_key(name) {
+            let _ = response.headers_mut().try_insert(name, value.clone());
+        }
+    }
+    response
+}
+
+/// A sentence for people: what refused, when to come back, and the operator's own words.
+struct Detail<'a> {
+    style: &'a RefusalStyle,
+    refusal: &'a Refusal<'a>,
+}
+
+impl Display for Detail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.refusal.reason {
+            Reason::Limited => self.limited(f)?,
+            Reason::Blocked => f.write_str("This client is blocked.")?,
+            Reason::Unidentified { detail, .. } => f.write_str(detail)?,
+            Reason::BadCost { detail } => f.write_str(detail)?,
+            Reason::StoreDown { .. } => f.write_str("Requests cannot be counted at the moment.")?,
+        }
+        if let Some(secs) = self.refusal.retry_after_secs() {
+            write!(f, " Try again in {secs} second{}.", if secs == 1 { "" } else { "s" })?;
+        }
+        if let Some(text) = &self.style.text {
+            write!(f, " {text}")?;
+        }
+        // No full stop, which would become part of the link.
+        self.style.link.as_ref().map_or(Ok(()), |link| write!(f, " See {link}"))
+    }
+}
+
+impl Detail<'_> {
+    fn limited(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let never = self.refusal.is_never();
+        f.write_str(if never {
+            "The request costs more than a limit ever admits: "
+        } else {
+            "Limit exceeded: "
+        })?;
+        let mut before = "";
+        for status in self.refusal.violated().filter(|status| status.reading.is_never() == never) {
+            write!(f, "{before}{} ({})", status.limit, status.quota)?;
+            before = ", ";
+        }
+        f.write_str(".")
+    }
+}
+
+fn member(body: &mut Vec<u8>, before: &[u8], value: impl Display) {
+    body.extend_from_slice(before);
+    // Writing to memory does not fail, and neither does any `Display` of ours.
+    let _ = serde_json::to_writer(body, &format_args!("{value}"));
+}
+
+fn member_number(body: &mut Vec<u8>, before: &[u8], value: u64) {
+    body.extend_from_slice(before);
+    body.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+static GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
+/// What `grpc-message` escapes besides bytes that are not ASCII (gRPC over HTTP/2, "Percent-Encoded").
+const GRPC_MESSAGE_ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// The content type of the answer, where the request is gRPC.
+///
+/// A type is answered with one of ours, not with the client's own text, which can be of any size.
+fn grpc_type(request: &HeaderMap) -> Option<&'static str> {
+    let text = request.get(CONTENT_TYPE)?.to_str().ok()?;
+    let text = text.split(';').next()?.trim_ascii();
+    let base = text.split('+').next()?;
+    match base {
+        _ if base.eq_ignore_ascii_case("application/grpc") => Some("application/grpc"),
+        _ if text.eq_ignore_ascii_case("application/grpc-web+proto") => Some("application/grpc-web+proto"),
+        _ if text.eq_ignore_ascii_case("application/grpc-web-text+proto") => {
+            Some("application/grpc-web-text+proto")
+        }
+        _ if base.eq_ignore_ascii_case("application/grpc-web") => Some("application/grpc-web"),
+        _ if base.eq_ignore_ascii_case("application/grpc-web-text") => Some("application/grpc-web-text"),
+        _ => None,
+    }
+}
+
+/// The gRPC status code beside an HTTP status.
+const fn grpc_status(status: StatusCode) -> u16 {
+    match status.as_u16() {
+        400 => 3,
+        401 => 16,
+        403 => 7,
+        429 => 8,
+        503 => 14,
+        _ => 2,
+    }
+}

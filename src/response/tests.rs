@@ -1,0 +1,417 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::{headers::window, *};
+use crate::{LimitStatus, Quota, Rate, Reading, RequestHead};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use sfv::{BareItem, Item, List, ListEntry, Parser};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+const SECOND: u64 = 1_000_000_000;
+const QUOTA: Quota = Quota::per(100, Duration::from_secs(60));
+
+fn status(limit: &str, rate: Rate, reading: Reading) -> LimitStatus<'_> {
+    LimitStatus { rule: "rule", limit, quota: QUOTA, rate, reading, shadow: false, policy: None }
+}
+
+fn allowed(limit: &str, interval: u64, burst: u32, debt: u64) -> LimitStatus<'_> {
+    status(limit, Rate::for_test(interval, burst), Reading::allowed_ns(debt))
+}
+
+fn refused(limit: &str, wait: Duration) -> LimitStatus<'_> {
+    let rate = Rate::for_test(60 * SECOND, 100);
+    status(limit, rate, Reading::refused(Duration::from_nanos(rate.full_ns()), wait))
+}
+
+fn written(style: HeaderStyle, statuses: &[LimitStatus<'_>]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    write(style, statuses, || UNIX_EPOCH + Duration::from_millis(1_000_500), &mut headers);
+    headers
+}
+
+/// Every line of a List field, as another implementation reads it.
+fn parsed(headers: &HeaderMap, field: &str) -> Vec<(String, Vec<(String, i64)>)> {
+    let lines: Vec<_> = headers.get_all(field).iter().map(HeaderValue::as_bytes).collect();
+    let list: List = Parser::new(&lines.join(&b","[..])).parse().unwrap();
+    list.into_iter().map(member).collect()
+}
+
+fn member(entry: ListEntry) -> (String, Vec<(String, i64)>) {
+    let ListEntry::Item(Item { bare_item: BareItem::String(name), params }) = entry else {
+        panic!("{entry:?} is no String")
+    };
+    let number = |value: &BareItem| i64::from(value.as_integer().unwrap());
+    (name.into(), params.iter().map(|(key, value)| (key.to_string(), number(value))).collect())
+}
+
+fn lines<'a>(headers: &'a HeaderMap, field: &str) -> Vec<&'a str> {
+    headers.get_all(field).iter().map(|line| line.to_str().unwrap()).collect()
+}
+
+fn any_rate() -> impl Strategy<Value = Rate> {
+    let interval =
+        prop_oneof![1..=20 * SECOND, 1..=365 * 86_400 * SECOND, (0..55u32).prop_map(|bits| 1 << bits)];
+    (interval, any::<u64>(), 0..32u32).prop_map(|(interval, burst, bits)| {
+        let most = ((1u64 << 62) / interval).min(u32::MAX.into()).min(1 << bits);
+        Rate::for_test(interval, (burst % most + 1) as u32)
+    })
+}
+
+#[test]
+fn the_draft_s_own_examples() {
+    let burst = allowed("burst", SECOND * 6 / 10, 100, 0);
+    let daily = allowed("daily", SECOND * 864 / 10, 1000, 0);
+    let headers = written(HeaderStyle::Draft10, &[burst, daily]);
+    assert_eq!(lines(&headers, "ratelimit-policy"), [r#""burst";q=100;w=60, "daily";q=1000;w=86400"#]);
+
+    let half = allowed("burst", 60 * SECOND, 100, 50 * 60 * SECOND - 30 * SECOND);
+    assert_eq!(lines(&written(HeaderStyle::Draft10, &[half]), "ratelimit"), [r#""burst";r=50;t=30"#]);
+}
+
+#[test]
+fn lists_parse_back_with_any_name_and_without_shadows() {
+    let odd = allowed(r#"a "b" \c, d;e"#, SECOND, 10, 10 * SECOND - 1);
+    let full = allowed("full", SECOND / 5, 2, 0);
+    let shadow = LimitStatus { shadow: true, ..odd };
+    let mut headers = HeaderMap::new();
+    headers.append("ratelimit", HeaderValue::from_static(r#""inner";r=1"#));
+    write(HeaderStyle::Draft10, &[shadow, odd, full], SystemTime::now, &mut headers);
+
+    let member = |name: &str, params: &[(&str, i64)]| {
+        (name.to_owned(), params.iter().map(|&(key, value)| (key.to_owned(), value)).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        parsed(&headers, "ratelimit"),
+        [member("inner", &[("r", 1)]), member(odd.limit, &[("r", 0), ("t", 1)]), member("full", &[("r", 2)])]
+    );
+    assert_eq!(
+        parsed(&headers, "ratelimit-policy"),
+        [member(odd.limit, &[("q", 10), ("w", 10)]), member("full", &[("q", 5), ("w", 1)])]
+    );
+    assert!(written(HeaderStyle::Draft10, &[shadow]).is_empty());
+    assert!(written(HeaderStyle::Off, &[odd]).is_empty());
+}
+
+#[test]
+fn a_policy_made_beforehand_reads_as_one_made_on_the_way() {
+    let (one, two) = (allowed("one", SECOND, 10, 0), allowed("two", 7, 7, 0));
+    let value = HeaderValue::try_from(policy_member("one", one.quota, one.rate)).unwrap();
+    let made = LimitStatus { policy: Some(&value), ..one };
+    for (made, rendered) in [(vec![made], vec![one]), (vec![made, two], vec![one, two])] {
+        let (made, rendered) =
+            (written(HeaderStyle::Draft10, &made), written(HeaderStyle::Draft10, &rendered));
+        assert_eq!(made, rendered);
+    }
+}
+
+#[test]
+fn older_styles_show_the_tightest_limit() {
+    let loose = allowed("loose", SECOND, 100, 90 * SECOND + 1);
+    let tight = allowed("tight", SECOND * 6 / 10, 100, 59 * SECOND + SECOND / 10);
+    let slow = allowed("slow", 60 * SECOND, 100, 99 * 60 * SECOND);
+    let waits = |secs| refused("refused", Duration::from_secs(secs));
+    let x = |statuses: &[_]| {
+        let headers = written(HeaderStyle::XRateLimit, statuses);
+        ["limit", "remaining", "reset"].map(|field| {
+            let value = headers.get(format!("x-ratelimit-{field}")).unwrap();
+            value.to_str().unwrap().parse::<u64>().unwrap()
+        })
+    };
+    assert_eq!(x(&[loose, tight]), [100, 1, 60]);
+    assert_eq!(x(&[tight, slow]), [100, 1, 5940], "equally few remain, so the longer reset");
+    assert_eq!(x(&[waits(7), waits(6001), tight]), [100, 0, 6001], "never reset before the charge fits");
+    let never = status("never", tight.rate, Reading::never(Duration::ZERO));
+    assert_eq!(x(&[waits(7), never]), [100, 100, 0], "what never admits it is tighter than any wait");
+
+    let headers = written(HeaderStyle::Draft7, &[loose, tight]);
+    assert_eq!(lines(&headers, "ratelimit"), ["limit=100, remaining=1, reset=60"]);
+    assert_eq!(lines(&headers, "ratelimit-policy"), ["100;w=100, 100;w=60"]);
+    let headers = written(HeaderStyle::Draft6, &[loose, tight]);
+    assert_eq!(lines(&headers, "ratelimit-remaining"), ["1"]);
+    assert_eq!(lines(&headers, "ratelimit-policy"), ["100;w=100, 100;w=60"]);
+    let headers = written(HeaderStyle::XRateLimitEpoch, &[tight]);
+    assert_eq!(lines(&headers, "x-ratelimit-reset"), ["1060"], "1000.5 s + 59.1 s, rounded up once");
+}
+
+#[test]
+fn older_styles_never_make_the_inner_service_look_looser() {
+    let ours = allowed("ours", SECOND, 10, 5 * SECOND);
+    for (style, field, theirs, left) in [
+        (HeaderStyle::Draft6, "ratelimit-remaining", "4", "4"),
+        (HeaderStyle::Draft6, "ratelimit-remaining", "6", "5"),
+        (HeaderStyle::XRateLimit, "x-ratelimit-remaining", "a few", "a few"),
+        (HeaderStyle::Draft7, "ratelimit", "limit=9, remaining=1, reset=1", "limit=9, remaining=1, reset=1"),
+        (HeaderStyle::Draft7, "ratelimit", "limit=9, remaining=9, reset=1", "limit=10, remaining=5, reset=5"),
+        (HeaderStyle::Draft7, "ratelimit", r#""inner";r=9"#, r#""inner";r=9"#),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert(field, HeaderValue::from_static(theirs));
+        write(style, &[ours], SystemTime::now, &mut headers);
+        assert_eq!(lines(&headers, field), [left], "{style:?}");
+    }
+}
+
+fn answer(
+    style: &RefusalStyle,
+    refusal: &Refusal<'_>,
+    content_type: Option<&'static str>,
+) -> Response<Bytes> {
+    let mut request = http::Request::new(());
+    request
+        .headers_mut()
+        .extend(content_type.map(|text| (http::header::CONTENT_TYPE, HeaderValue::from_static(text))));
+    style.respond(refusal, RequestHead::new(&request), HeaderStyle::Draft10, SystemTime::now)
+}
+
+fn problem(response: &Response<Bytes>) -> Value {
+    assert_eq!(lines(response.headers(), "content-type"), ["application/problem+json"]);
+    assert_eq!(lines(response.headers(), "cache-control"), ["no-store"]);
+    serde_json::from_slice(response.body()).unwrap()
+}
+
+#[test]
+fn a_refusal_says_what_when_and_where_to_read_on() {
+    let limits = [refused(r"a\b", Duration::from_millis(30_001)), allowed("fine", SECOND, 5, 0)];
+    let style = RefusalStyle {
+        text: Some("Ask \"us\",\u{7}\nor näher.".into()),
+        link: Some("https://example.com/limits".into()),
+        custom: None,
+    };
+    let response = answer(&style, &Refusal::new(Reason::Limited, &limits), Some("application/json"));
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    // One more unit takes 60 s, longer than the wait that the store tells.
+    assert_eq!(lines(response.headers(), "retry-after"), ["60"]);
+    assert_eq!(parsed(response.headers(), "ratelimit").len(), 2);
+    let detail = format!(
+        "Limit exceeded: a\\b ({QUOTA}). Try again in 60 seconds. Ask \"us\",\u{7}\nor näher. See https://example.com/limits"
+    );
+    assert_eq!(
+        problem(&response),
+        json!({
+            "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
+            "title": "Quota exceeded",
+            "status": 429,
+            "detail": detail,
+            "violated-policies": ["a\\b"],
+            "retry-after": 60,
+            "help": "https://example.com/limits",
+        })
+    );
+}
+
+#[test]
+fn a_charge_that_never_fits_gets_no_time_to_come_back() {
+    let never = status("small", Rate::for_test(SECOND, 5), Reading::never(Duration::ZERO));
+    let shadow = LimitStatus { shadow: true, ..never };
+    let limits = [refused("later", Duration::from_secs(9)), never, shadow];
+    let refusal = Refusal::new(Reason::Limited, &limits);
+    assert_eq!((refusal.retry_after(), refusal.limits().len(), refusal.violated().count()), (None, 3, 2));
+
+    let response = answer(&RefusalStyle::default(), &refusal, None);
+    assert!(!response.headers().contains_key("retry-after"));
+    let body = problem(&response);
+    assert_eq!(body["detail"], format!("The request costs more than a limit ever admits: small ({QUOTA})."));
+    assert_eq!(body["violated-policies"], json!(["later", "small"]));
+    assert_eq!(body.get("retry-after"), None);
+
+    let response = answer(&RefusalStyle::default(), &refusal, Some("application/grpc"));
+    assert_eq!(lines(response.headers(), "grpc-retry-pushback-ms"), ["-1"]);
+}
+
+fn unidentified(status: StatusCode) -> Reason {
+    let challenge = (status == 401).then(|| HeaderValue::from_static("Bearer"));
+    Reason::Unidentified { status, challenge, detail: "Send an API key." }
+}
+
+#[test]
+fn every_reason_has_its_status_over_http_and_grpc() {
+    let limits = [refused("limit", Duration::from_nanos(60_000_000_001))];
+    let down = Reason::StoreDown { retry_after: Duration::from_millis(1500) };
+    for (reason, limits, http, grpc, retry) in [
+        (Reason::Limited, &limits[..], 429, "8", Some(("61", "60001"))),
+        (Reason::Blocked, &[], 403, "7", None),
+        (unidentified(StatusCode::UNAUTHORIZED), &[], 401, "16", None),
+        (unidentified(StatusCode::BAD_REQUEST), &[], 400, "3", None),
+        (Reason::BadCost { detail: "50% is no cost – at all.".into() }, &[], 400, "3", None),
+        (down, &[], 503, "14", Some(("2", "1500"))),
+    ] {
+        let refusal = Refusal::new(reason, limits);
+        let response = answer(&RefusalStyle::default(), &refusal, None);
+        let body = problem(&response);
+        assert_eq!((response.status().as_u16(), &body["status"]), (http, &json!(http)));
+        assert_eq!(lines(response.headers(), "retry-after"), Vec::from_iter(retry.map(|retry| retry.0)));
+        assert_eq!(response.headers().contains_key("www-authenticate"), http == 401);
+        assert_eq!(body["type"] == "about:blank", retry.is_none());
+
+        let response = answer(&RefusalStyle::default(), &refusal, Some("application/grpc+proto"));
+        assert_eq!((response.status().as_u16(), response.body().len()), (200, 0));
+        assert_eq!(lines(response.headers(), "grpc-status"), [grpc]);
+        assert_eq!(
+            lines(response.headers(), "grpc-retry-pushback-ms"),
+            Vec::from_iter(retry.map(|retry| retry.1))
+        );
+        assert_eq!(response.headers().contains_key("ratelimit"), !limits.is_empty());
+        let message = lines(response.headers(), "grpc-message")[0];
+        let decoded = percent_encoding::percent_decode_str(message).decode_utf8().unwrap();
+        assert_eq!(body["detail"], *decoded);
+    }
+}
+
+#[test]
+fn grpc_messages_are_escaped_and_grpc_types_told_apart() {
+    let refusal = Refusal::new(Reason::BadCost { detail: "50% – no".into() }, &[]);
+    let custom: super::refusal::Custom = Arc::new(|_, _| Response::new(Bytes::from_static(b"own")));
+    let style = RefusalStyle { custom: Some(custom), ..RefusalStyle::default() };
+    let response = answer(&style, &refusal, Some("application/grpc"));
+    assert_eq!(lines(response.headers(), "grpc-message"), ["50%25 %E2%80%93 no"]);
+    for (sent, got) in [
+        ("Application/gRPC; charset=utf-8", "application/grpc"),
+        ("application/grpc+json", "application/grpc"),
+        ("application/grpc-web", "application/grpc-web"),
+        ("application/grpc-web+proto", "application/grpc-web+proto"),
+        ("application/grpc-web-text+proto;a=b", "application/grpc-web-text+proto"),
+        ("application/grpc-web-text+thrift", "application/grpc-web-text"),
+    ] {
+        let response = answer(&style, &refusal, Some(sent));
+        assert_eq!(lines(response.headers(), "content-type"), [got], "{sent}");
+    }
+    for other in ["application/grpcish", "application/json", "text/application/grpc", ""] {
+        assert_eq!(answer(&style, &refusal, Some(other)).body(), "own", "{other}");
+    }
+}
+
+#[test]
+fn a_custom_answer_keeps_what_it_sets_and_gets_what_it_lacks() {
+    let limits = [refused("limit", Duration::from_secs(90))];
+    let refusal = Refusal::new(Reason::Limited, &limits);
+    let answered = |set: &'static [(&'static str, &'static str)]| {
+        let custom: super::refusal::Custom = Arc::new(move |refusal, _| {
+            let mut response = Response::builder().status(refusal.status());
+            for (name, value) in set {
+                response = response.header(*name, *value);
+            }
+            response.body(Bytes::from(format!("{:?}", refusal.retry_after_secs()))).unwrap()
+        });
+        answer(&RefusalStyle { custom: Some(custom), ..RefusalStyle::default() }, &refusal, None)
+    };
+    let response = answered(&[]);
+    assert_eq!((response.status().as_u16(), &response.body()[..]), (429, &b"Some(90)"[..]));
+    assert_eq!(lines(response.headers(), "retry-after"), ["90"]);
+    assert_eq!(lines(response.headers(), "cache-control"), ["no-store"]);
+    assert_eq!(lines(response.headers(), "ratelimit"), [r#""limit";r=0;t=60"#]);
+
+    let response =
+        answered(&[("retry-after", "7"), ("cache-control", "private"), ("ratelimit", "\"x\";r=1")]);
+    assert_eq!(lines(response.headers(), "retry-after"), ["7"]);
+    assert_eq!(lines(response.headers(), "cache-control"), ["private"]);
+    assert_eq!(lines(response.headers(), "ratelimit"), ["\"x\";r=1"]);
+    assert!(response.headers().contains_key("ratelimit-policy"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn q_over_w_is_the_rate_or_up_to_a_tenth_less(rate in any_rate()) {
+        let (quota, window) = window(QUOTA.strict(), rate);
+        let interval = u128::from(rate.interval_ns());
+        let needs = u128::from(quota) * interval;
+        let has = u128::from(window) * u128::from(SECOND);
+        prop_assert!(needs <= has && 10 * needs >= 9 * has, "{quota} in {window} s");
+        prop_assert!(quota >= rate.burst().get().into() && window >= 1);
+        prop_assert!(quota.max(window) <= 999_999_999_999_999);
+
+        // No smaller window would do, and few of them had to be looked at.
+        let first = rate.full_ns().div_ceil(SECOND);
+        prop_assert!(window >= first && window - first <= 10, "{window} s, from {first} s");
+        for less in first..window {
+            let has = u128::from(less) * u128::from(SECOND);
+            prop_assert!(10 * (has / interval * interval) < 9 * has, "{less} s would do");
+        }
+        if rate.full_ns() % SECOND == 0 {
+            prop_assert_eq!((quota, window), (rate.burst().get().into(), first));
+        }
+    }
+
+    /// The bucket starts as empty as steady use leaves it: its first unit has just come.
+    #[test]
+    fn a_client_paced_at_q_over_w_is_neither_refused_nor_slowed(rate in any_rate(), turns in 1..300u128) {
+        let (quota, window) = window(QUOTA.strict(), rate);
+        let (interval, full) = (u128::from(rate.interval_ns()), u128::from(rate.full_ns()));
+        let mut empty_until = full - interval;
+        let mut now = 0;
+        for turn in 0..turns {
+            now = turn * u128::from(window) * u128::from(SECOND) / u128::from(quota);
+            let debt = empty_until.saturating_sub(now) + interval;
+            prop_assert!(debt <= full, "refused at {now} ns");
+            empty_until = now + debt;
+        }
+        prop_assert!(9 * now <= 10 * (turns - 1) * interval, "{turns} units took {now} ns");
+    }
+
+    #[test]
+    fn retry_after_is_never_early_nor_zero_nor_a_second_late(
+        limits in prop::collection::vec((any_rate(), any::<u64>(), 1..u64::MAX, any::<bool>()), 1..4),
+    ) {
+        let limits: Vec<_> = limits
+            .into_iter()
+            .map(|(rate, debt, wait, allowed)| {
+                let (debt, wait) = (debt % (2 * rate.full_ns()), wait % (40 * 86_400 * SECOND));
+                let reading = if allowed { Reading::allowed_ns(debt) } else { Reading::refused_ns(debt, wait) };
+                status("limit", rate, reading)
+            })
+            .collect();
+        let refusal = Refusal::new(Reason::Limited, &limits);
+        let response = answer(&RefusalStyle::default(), &refusal, None);
+        let said = lines(response.headers(), "retry-after");
+        let Some(wait) = refusal.retry_after() else {
+            prop_assert!(said.is_empty() && refusal.violated().count() == 0);
+            return Ok(());
+        };
+        let secs: u64 = said[0].parse().unwrap();
+        prop_assert!(secs >= 1 && Duration::from_secs(secs) >= wait);
+        let mut least = wait;
+        for (limit, (_, params)) in limits.iter().zip(parsed(response.headers(), "ratelimit")) {
+            let t = params.iter().find(|(key, _)| key == "t").map_or(0, |(_, t)| *t);
+            if !limit.reading.is_allowed() {
+                prop_assert!(secs >= t as u64, "{secs} s is before t={t}");
+                least = least.max(Duration::from_secs(t as u64));
+            }
+        }
+        prop_assert!(Duration::from_secs(secs) < least + Duration::from_secs(1));
+    }
+
+    #[test]
+    fn no_reading_of_any_store_panics(rate in any_rate(), debt: Duration, wait: Duration, style in 0..5usize) {
+        use HeaderStyle::*;
+        let style = [Draft10, Draft7, Draft6, XRateLimit, XRateLimitEpoch][style];
+        for reading in [Reading::allowed(debt), Reading::refused(debt, wait), Reading::never(debt)] {
+            let limits = [status("limit", rate, reading)];
+            let answer = RefusalStyle::default();
+            let request = http::Request::new(());
+            let refusal = Refusal::new(Reason::Limited, &limits);
+            answer.respond(&refusal, RequestHead::new(&request), style, || UNIX_EPOCH);
+        }
+    }
+}
+
+#[test]
+fn quotas_are_told_as_they_were_asked() {
+    for (quota, told) in [
+        (Quota::per_second(3), (3, 1)),
+        (Quota::per_second(30), (30, 1)),
+        (Quota::per_second(10).burst(15), (20, 2)),
+        (Quota::per_minute(7), (7, 60)),
+        (Quota::per(5, Duration::from_secs(10)), (5, 10)),
+        (Quota::per_second(1_000).burst(1), (1_000, 1)),
+        // A burst of one cannot absorb what rounding takes, so the window shows it.
+        (Quota::per_second(3).burst(1), (11, 4)),
+    ] {
+        assert_eq!(window(quota, quota.rate().unwrap()), told, "{quota}");
+    }
+}

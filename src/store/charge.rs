@@ -1,0 +1,52 @@
+use crate::{Key, Rate};
+
+/// One limit's part in a decision: who pays, under which rate, and what is to be done.
+///
+/// In one list of charges each pair of place and limit stands at most once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charge {
+    /// Who pays.
+    pub place: Place,
+    /// The limit, as a hash of its name.
+    pub limit: u64,
+    /// How fast debt drains, and how much of it fits.
+    pub rate: Rate,
+    /// The units beyond the burst that [`Op::Owe`] may leave as debt.
+    pub max_debt: u32,
+    /// What to do.
+    pub op: Op,
+    /// Counted as if enforced, but never refuses the others.
+    pub shadow: bool,
+}
+
+/// Who pays for a charge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// One client, or one client on one route.
+    Client(Key),
+    /// All clients together; the number was given out by the store when the limiter was built.
+    Shared(u16),
+}
+
+/// What a charge does to a debt. All of it happens under one lock, or in one script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    /// Adds units if every enforced charge of the list fits; otherwise changes nothing.
+    Take(u32),
+    /// Answers as `Take` would and changes nothing.
+    Peek(u32),
+    /// Gives units back; nothing is ever owed less than nothing.
+    Give(u32),
+    /// Adds units whether they fit or not, up to the burst and `max_debt`.
+    Owe(u32),
+    /// Forgives everything.
+    Clear,
+}
+
+impl Charge {
+    /// The most that can be owed, in nanoseconds: at most 2^62, so that no sum with a time overflows.
+    pub(crate) fn most_ns(&self) -> u64 {
+        let units = self.rate.burst().get() as u64 + self.max_debt as u64;
+        self.rate.interval_ns().saturating_mul(units).min(1 << 62)
+    }
+}

@@ -1,0 +1,100 @@
+//! Two cache lines of the table: a lock, a horizon and five slots.
+
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+pub(super) const SLOTS: usize = 5;
+
+/// Atomics stand in for plain cells, because the lock is ours: whoever holds it is alone with them, and they are
+/// read and written with `Relaxed`, which costs nothing on the machines in use.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Line {
+    /// Bit 0 is the lock. The rest is the horizon: the time until which entries that belong here may owe further on.
+    head: AtomicU64,
+    tags: [AtomicU64; SLOTS],
+    untils: [AtomicU64; SLOTS],
+    /// 32 bits more of the tag, and the interval that `until` was written under.
+    notes: [AtomicU64; SLOTS],
+}
+
+/// What a slot is known by: 96 bits, beside the bits that chose its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tag {
+    pub(super) high: u64,
+    pub(super) low: u32,
+}
+
+/// When a slot's debt is gone, and the interval under which that was reckoned.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Entry {
+    pub(super) until: u64,
+    pub(super) interval: Interval,
+}
+
+/// An interval in 32 bits, to 1.5e-8 of itself: 6 bits of exponent and 26 of mantissa.
+///
+/// That is enough to see that a quota has changed, and to carry debt over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Interval(u32);
+
+impl Interval {
+    pub(super) fn of(nanos: u64) -> Self {
+        let shift = 38u32.saturating_sub(nanos.leading_zeros());
+        // 26 significant bits are left, and the shift is at most 38.
+        Self(shift << 26 | (nanos >> shift) as u32)
+    }
+
+    pub(super) fn nanos(self) -> u64 {
+        u64::from(self.0 & ((1 << 26) - 1)) << (self.0 >> 26)
+    }
+}
+
+impl Line {
+    pub(super) fn lock(&self) {
+        let mut spins = 0u32;
+        while self.head.fetch_or(1, Acquire) & 1 == 1 {
+            while self.head.load(Relaxed) & 1 == 1 {
+                spins += 1;
+                // A holder needs nanoseconds, unless it lost its processor: then it should get ours.
+                if spins % 128 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
+            }
+        }
+    }
+
+    pub(super) fn unlock(&self) {
+        self.head.store(self.horizon(), Release);
+    }
+
+    /// Entries whose home is here, or before, may lie beyond this line until then.
+    pub(super) fn horizon(&self) -> u64 {
+        self.head.load(Relaxed) & !1
+    }
+
+    pub(super) fn raise_horizon(&self, until: u64) {
+        // Rounded up to leave bit 0 to the lock, which is held.
+        self.head.store(self.horizon().max((until + 1) & !1) | 1, Relaxed);
+    }
+
+    pub(super) fn find(&self, tag: Tag) -> Option<usize> {
+        (0..SLOTS).find(|&slot| {
+            self.tags[slot].load(Relaxed) == tag.high
+                && (self.notes[slot].load(Relaxed) >> 32) as u32 == tag.low
+        })
+    }
+
+    pub(super) fn read(&self, slot: usize) -> Entry {
+        Entry {
+            until: self.untils[slot].load(Relaxed),
+            interval: Interval(self.notes[slot].load(Relaxed) as u32),
+        }
+    }
+
+    pub(super) fn write(&self, slot: usize, tag: Tag, entry: Entry) {
+        self.tags[slot].store(tag.high, Relaxed);
+        self.untils[slot].store(entry.until, Relaxed);
+        self.notes[slot].store((tag.low as u64) << 32 | entry.interval.0 as u64, Relaxed);
+    }
+}

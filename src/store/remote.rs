@@ -1,0 +1,42 @@
+use super::{Charge, Reading};
+use std::{error::Error, fmt, pin::Pin};
+
+/// A store outside of the process, or one of your own.
+///
+/// What it must keep to: all enforced charges of a list happen or none of them does, and nobody sees a state in
+/// between; watched ones (`shadow`) never refuse the others, and are counted as if all of them were enforced.
+pub trait Store: Send + Sync + 'static {
+    /// Decides a list of charges and answers with a reading for each, in its order.
+    fn charge(&self, charges: Vec<Charge>) -> StoreFuture;
+
+    /// Gives back or adds, without an answer. It must not block; a store that needs to wait does so elsewhere.
+    fn settle(&self, charges: Vec<Charge>);
+}
+
+/// The answer of a [`Store`].
+pub type StoreFuture = Pin<Box<dyn Future<Output = Result<Vec<Reading>, StoreError>> + Send>>;
+
+/// A store could not decide.
+#[derive(Debug)]
+pub struct StoreError {
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl StoreError {
+    /// Wraps what went wrong.
+    pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: source.into() }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the store could not decide: {}", self.source)
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
+    }
+}
