@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// A clock that stands still until it is told to move, for tests of whatever holds a limiter.
@@ -78,51 +78,116 @@ fn nanos(time: Duration) -> u64 {
 
 /// Time as a limiter counts it: nanoseconds that never run backwards, whatever the clock does.
 ///
-/// While a clock that was set back repeats a stretch of time, that stretch counts again from where time stood.
-/// So a client owes what it owed, no more and no less.
+/// While a clock that was set back repeats a stretch of time, time stands where it was, and goes on from there. So a
+/// client owes what it owed, no more and no less.
 #[derive(Debug)]
-pub(crate) enum Timeline {
-    /// `Instant` never runs backwards.
+pub(crate) struct Timeline {
+    source: Source,
+    /// By how much the clock was set back since the start.
+    lead: AtomicU64,
+    /// The latest time that was seen, behind it by up to the source's grain.
+    high: AtomicU64,
+    stepping: Mutex<()>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// The processor's time stamp counter where it can be relied upon, else the system's monotonic clock.
     System {
-        origin: Instant,
+        clock: quanta::Clock,
+        origin: u64,
     },
-    Manual {
-        clock: ManualClock,
-        state: Mutex<Seen>,
-    },
+    Manual(ManualClock),
 }
 
-#[derive(Debug)]
-pub(crate) struct Seen {
-    clock: u64,
-    now: u64,
-}
-
-/// Time starts here, because a theoretical arrival time of 0 means that nothing is owed.
+/// Time starts here, because an entry that owes until 0 owes nothing.
 const START: u64 = 1;
 /// Time ends here, so that a time and a debt can always be added (see `Rate`). It is 146 years away.
 const END: u64 = 1 << 62;
 
 impl Timeline {
     pub(crate) fn system() -> Self {
-        Self::System { origin: Instant::now() }
+        let clock = quanta::Clock::new();
+        let origin = clock.raw();
+        Self::new(Source::System { clock, origin })
     }
 
     pub(crate) fn manual(clock: ManualClock) -> Self {
-        let state = Mutex::new(Seen { clock: clock.read(), now: START });
-        Self::Manual { clock, state }
+        Self::new(Source::Manual(clock))
+    }
+
+    fn new(source: Source) -> Self {
+        let high = AtomicU64::new(source.read());
+        Self { source, lead: AtomicU64::new(0), high, stepping: Mutex::new(()) }
     }
 
     pub(crate) fn now(&self) -> u64 {
-        match self {
-            Self::System { origin } => (nanos(origin.elapsed()) + START).min(END),
-            Self::Manual { clock, state } => {
-                let mut seen = state.lock().unwrap_or_else(PoisonError::into_inner);
-                let reads = clock.read();
-                seen.now = seen.now.saturating_add(reads.saturating_sub(seen.clock)).min(END);
-                seen.clock = reads;
-                seen.now
-            }
+        let now = self.source.read().saturating_add(self.lead.load(Relaxed));
+        let (high, grain) = (self.high.load(Relaxed), self.source.grain());
+        if now > high.saturating_add(grain) {
+            self.high.fetch_max(now, Relaxed);
+        } else if now.saturating_add(grain) < high {
+            return self.step_back();
         }
+        now.min(END)
+    }
+
+    /// The clock was set back: from now on time is ahead of it by so much more.
+    #[cold]
+    fn step_back(&self) -> u64 {
+        let _alone = self.stepping.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.source.read().saturating_add(self.lead.load(Relaxed));
+        let high = self.high.load(Relaxed);
+        self.lead.fetch_add(high.saturating_sub(now), Relaxed);
+        now.max(high).min(END)
+    }
+}
+
+impl Source {
+    fn read(&self) -> u64 {
+        let clock = match self {
+            Self::System { clock, origin } => clock.delta_as_nanos(*origin, clock.raw()),
+            Self::Manual(clock) => clock.read(),
+        };
+        clock.saturating_add(START)
+    }
+
+    /// How far time may go before it is noted, and steps back that are too small to matter: processors whose counters
+    /// differ by microseconds are no reason to write to a line that all of them read.
+    const fn grain(&self) -> u64 {
+        match self {
+            Self::System { .. } => 1_000_000,
+            Self::Manual(_) => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_stands_still_while_a_clock_repeats_itself() {
+        let clock = ManualClock::new();
+        let time = Timeline::manual(clock.clone());
+        let start = time.now();
+        clock.advance(Duration::from_nanos(50));
+        assert_eq!(time.now(), start + 50);
+        for _ in 0..2 {
+            clock.set_back(Duration::from_secs(600));
+            assert_eq!(time.now(), start + 50);
+        }
+        clock.advance(Duration::from_nanos(7));
+        assert_eq!(time.now(), start + 57);
+        clock.advance(Duration::MAX);
+        assert_eq!(time.now(), END);
+    }
+
+    #[test]
+    fn the_system_clock_goes_on() {
+        let time = Timeline::system();
+        let start = time.now();
+        while time.now() == start {}
+        assert!(time.now() > start);
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::{
     Charge, Op, Quota, Rate, Reading,
-    identity::ClientLabel,
     limiter::Inner,
     policy::{CompiledLimit, Settlement},
     store::Readings,
@@ -19,19 +18,24 @@ use std::{
     time::Duration,
 };
 
-/// What was charged, to which limits, and what they said.
-#[derive(Debug)]
+/// What is charged, to which limits, and what they said.
+///
+/// It is built up where it lies, because it is too large to be passed around on each request.
+#[derive(Debug, Default)]
 pub(crate) struct Charged {
     pub(crate) charges: SmallVec<[Charge; 4]>,
     /// Which of the policy's limits each charge is for.
     pub(crate) limits: SmallVec<[usize; 4]>,
     /// One for each charge, once the store has answered.
     pub(crate) readings: Readings,
-    /// Who pays; where rules tell clients apart in several ways, as the first of them does.
-    pub(crate) client: Option<ClientLabel>,
 }
 
 impl Charged {
+    pub(crate) fn push(&mut self, limit: usize, charge: Charge) {
+        self.limits.push(limit);
+        self.charges.push(charge);
+    }
+
     pub(crate) fn is_allowed(&self) -> bool {
         self.charges.iter().zip(&self.readings).all(|(charge, reading)| charge.shadow || reading.is_allowed())
     }
@@ -42,6 +46,12 @@ impl Charged {
             .iter()
             .zip(&self.readings)
             .any(|(charge, reading)| charge.shadow && !reading.is_allowed())
+    }
+
+    /// The limit that refused first, or the first one of all.
+    pub(crate) fn foremost(&self) -> Option<usize> {
+        let refused = self.readings.iter().position(|reading| !reading.is_allowed());
+        self.limits.get(refused.unwrap_or(0)).copied()
     }
 
     /// What each limit says, in the order of the policy.

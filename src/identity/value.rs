@@ -74,11 +74,12 @@ impl<'a> Identity<'a> {
 
     pub(crate) fn key(&self, keys: &Keys) -> Key {
         match &self.0 {
-            Kind::Address(IpNet::V4(net)) => {
-                keys.key(Material::Address, &[&[4, net.prefix_len()], &net.addr().octets()])
-            }
-            Kind::Address(IpNet::V6(net)) => {
-                keys.key(Material::Address, &[&[6, net.prefix_len()], &net.addr().octets()])
+            Kind::Address(net) => {
+                let (family, bits) = match net.addr() {
+                    IpAddr::V4(v4) => (4, v4.to_bits().into()),
+                    IpAddr::V6(v6) => (6, v6.to_bits()),
+                };
+                keys.address(family << 8 | u16::from(net.prefix_len()), bits)
             }
             Kind::ApiKey(key) => keys.key(Material::Secret, &[key]),
             Kind::Header(name, value) => keys.key(Material::Header, &[name.as_str().as_bytes(), value]),

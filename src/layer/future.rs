@@ -89,7 +89,7 @@ where
                     };
                     let Some(waiting) = waiting.take() else { return Poll::Pending };
                     let Waiting { face, mut service, mut request, .. } = *waiting;
-                    match verdict.map(|charged| face.decide(charged, &mut request)) {
+                    match verdict.map(|mut charged| face.decide(&mut charged, &mut request)) {
                         Ok(Course::Pass(after)) => State::Forwarded { future: service.call(request), after },
                         Ok(Course::Refuse(response)) => State::Refused { response: Some(response) },
                         Err(error) => State::Refused { response: Some(face.fail(&error, &request)) },

@@ -1,8 +1,6 @@
 use super::{ResponseFuture, ThrottleBody, layer::Face, settle::After};
 use crate::{
-    Decision, LimitStatus, Reason, Refusal, RequestHead, StoreError,
-    decision::Charged,
-    limiter::{Admission, Answer},
+    Decision, LimitStatus, Reason, Refusal, RequestHead, StoreError, decision::Charged, limiter::Admission,
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -50,15 +48,16 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let mut charged = Charged::default();
         let head = RequestHead::new(&request);
-        match self.face.limiter.inner.admit(head) {
+        match self.face.limiter.inner.admit(head, &mut charged) {
             Admission::Free => ResponseFuture::forward(self.inner.call(request), None),
-            Admission::Refused(reason) => ResponseFuture::refused(self.face.refuse(reason, None, head)),
-            Admission::Asked(Answer::Ready(charged)) => match self.face.decide(charged, &mut request) {
+            Admission::Decided => match self.face.decide(&mut charged, &mut request) {
                 Course::Pass(after) => ResponseFuture::forward(self.inner.call(request), after),
                 Course::Refuse(response) => ResponseFuture::refused(response),
             },
-            Admission::Asked(Answer::Pending(pending)) => {
+            Admission::Refused(reason) => ResponseFuture::refused(self.face.refuse(reason, None, head)),
+            Admission::Waiting(pending) => {
                 // The service that was polled ready goes along; the clone that stays has to be polled again.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
@@ -80,18 +79,18 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 
 impl Face {
     /// What becomes of a request whose limits have answered.
-    pub(super) fn decide<B>(self: &Arc<Self>, charged: Charged, request: &mut Request<B>) -> Course {
+    pub(super) fn decide<B>(self: &Arc<Self>, charged: &mut Charged, request: &mut Request<B>) -> Course {
         let inner = &self.limiter.inner;
         let head = RequestHead::new(request);
-        inner.report(&charged, head);
+        inner.report(charged, head);
         if !charged.is_allowed() {
-            return Course::Refuse(self.refuse(Reason::Limited, Some(&charged), head));
+            return Course::Refuse(self.refuse(Reason::Limited, Some(charged), head));
         }
         let settles = charged.limits.iter().any(|limit| inner.policy.limits[*limit].settle.is_some());
         if self.headers == crate::HeaderStyle::Off && !settles && !self.expose_decision {
             return Course::Pass(None);
         }
-        let decision = Decision::new(inner.clone(), charged);
+        let decision = Decision::new(inner.clone(), mem::take(charged));
         let after = After::new(self.clone(), decision);
         if let Some(decision) = after.exposed() {
             request.extensions_mut().insert(decision);

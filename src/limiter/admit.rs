@@ -1,13 +1,12 @@
 //! The way of a request, from its head to a verdict.
 
-use super::{Inner, engine::Answer};
+use super::{Inner, Pending};
 use crate::{
     Charge, Identity, Key, Op, RequestHead,
     decision::Charged,
     identity::{ClientLabel, Rejection, peer},
     policy::{CompiledLimit, CompiledRule, Match, Paths},
     response::Reason,
-    store::Readings,
 };
 use http::{
     Method,
@@ -17,12 +16,13 @@ use smallvec::SmallVec;
 use std::net::IpAddr;
 
 /// What is to become of a request.
-#[allow(clippy::large_enum_variant, reason = "a box would be an allocation on each request")]
 pub(crate) enum Admission {
     /// No limit applies.
     Free,
-    /// Limits apply, and this is what they say.
-    Asked(Answer),
+    /// Limits apply, and have said what they say.
+    Decided,
+    /// Limits apply, and a remote store is being asked.
+    Waiting(Pending),
     /// It is refused before any limit was asked.
     Refused(Reason),
 }
@@ -44,32 +44,31 @@ impl From<Rejection> for Stop {
 }
 
 impl Inner {
-    pub(crate) fn admit(&self, head: RequestHead<'_>) -> Admission {
+    /// Asks all limits that apply to a request; what they say is in `charged`, which comes empty.
+    pub(crate) fn admit(&self, head: RequestHead<'_>, charged: &mut Charged) -> Admission {
         if self.policy.exempt_preflights && is_preflight(head) {
             return Admission::Free;
         }
-        match self.charges(head) {
-            Ok(charged) if charged.charges.is_empty() => Admission::Free,
-            Ok(charged) => Admission::Asked(self.engine.ask(charged)),
+        match self.collect(head, charged) {
+            Ok(()) if charged.charges.is_empty() => Admission::Free,
+            Ok(()) => self.engine.ask(charged).map_or(Admission::Decided, Admission::Waiting),
             Err(Stop::Free) => Admission::Free,
             Err(Stop::Refused(reason)) => Admission::Refused(reason),
         }
     }
 
     /// The charges of every rule that matches.
-    fn charges(&self, head: RequestHead<'_>) -> Result<Charged, Stop> {
+    fn collect(&self, head: RequestHead<'_>, charged: &mut Charged) -> Result<(), Stop> {
         let mut callers = Callers::new(self, head);
         callers.check_address()?;
         let route = Route::of(self, head);
-        let mut charged = Charged::new();
         for rule in &self.policy.rules {
             let Some(matched) = route.matches(rule) else { continue };
             if rule.when.as_ref().is_some_and(|when| !when(head)) {
                 continue;
             }
             if !rule.limits.is_empty() {
-                let (key, label) = callers.client(rule.source)?;
-                charged.client.get_or_insert(label);
+                let key = callers.key(rule.source)?;
                 for number in rule.limits.clone() {
                     let limit = &self.policy.limits[number];
                     let cost = limit
@@ -85,7 +84,15 @@ impl Inner {
                 break;
             }
         }
-        Ok(charged)
+        Ok(())
+    }
+
+    /// The client that a limit goes by, as logs may name it.
+    pub(crate) fn client(&self, head: RequestHead<'_>, limit: Option<usize>) -> Option<ClientLabel> {
+        let policy = &self.policy;
+        let source = limit.map_or(0, |limit| policy.rules[policy.limits[limit].rule].source);
+        let identity = policy.sources[source].identify(head, policy.proxies.as_ref()).ok()?;
+        Some(identity.label(identity.key(&self.keys)))
     }
 
     /// The template of a request's route, for those who want to know.
@@ -103,17 +110,6 @@ impl Inner {
             && self.policy.proxies.as_ref().is_none_or(|proxies| {
                 proxies.client_address(peer, head.headers()).is_ok_and(|client| client == peer)
             })
-    }
-}
-
-impl Charged {
-    pub(super) fn new() -> Self {
-        Self { charges: SmallVec::new(), limits: SmallVec::new(), readings: Readings::new(), client: None }
-    }
-
-    pub(super) fn push(&mut self, limit: usize, charge: Charge) {
-        self.limits.push(limit);
-        self.charges.push(charge);
     }
 }
 
@@ -174,7 +170,7 @@ struct Callers<'a> {
     inner: &'a Inner,
     head: RequestHead<'a>,
     address: Option<Result<Option<IpAddr>, Rejection>>,
-    found: SmallVec<[(usize, Key, ClientLabel); 2]>,
+    found: SmallVec<[(usize, Key); 2]>,
 }
 
 impl<'a> Callers<'a> {
@@ -182,14 +178,13 @@ impl<'a> Callers<'a> {
         Self { inner, head, address: None, found: SmallVec::new() }
     }
 
-    fn client(&mut self, source: usize) -> Result<(Key, ClientLabel), Stop> {
-        if let Some((_, key, label)) = self.found.iter().find(|(known, ..)| *known == source) {
-            return Ok((*key, *label));
+    fn key(&mut self, source: usize) -> Result<Key, Stop> {
+        if let Some((_, key)) = self.found.iter().find(|(known, _)| *known == source) {
+            return Ok(*key);
         }
         let policy = &self.inner.policy;
         let identity = policy.sources[source].identify(self.head, policy.proxies.as_ref())?;
         let key = identity.key(&self.inner.keys);
-        let label = identity.label(key);
         self.note_anonymous(&identity);
         if policy.blocked.contains(key) {
             return Err(Stop::Refused(Reason::Blocked));
@@ -197,8 +192,8 @@ impl<'a> Callers<'a> {
         if policy.allowed.contains(key) {
             return Err(Stop::Free);
         }
-        self.found.push((source, key, label));
-        Ok((key, label))
+        self.found.push((source, key));
+        Ok(key)
     }
 
     /// The client's address, behind the trusted proxies if there are any.

@@ -1,6 +1,6 @@
 //! Charging without HTTP.
 
-use super::{Answer, Limiter, Pending};
+use super::{Limiter, Pending};
 use crate::{
     Decision, Key, Op, StoreError,
     decision::Charged,
@@ -86,32 +86,39 @@ impl<'a> Charging<'a> {
         self
     }
 
-    fn start(&self) -> ChargeFuture {
+    fn start(&self) -> State {
         let inner = &self.client.limiter.inner;
-        let state = match inner.policy.rule(self.rule) {
-            Some(_) if self.act == Act::Take && self.client.is_on(&inner.policy.blocked) => {
-                State::Failed(ChargeError::Blocked)
-            }
-            Some(_) if self.act == Act::Take && self.client.is_on(&inner.policy.allowed) => {
-                State::Ready(Charged::new())
-            }
-            Some(rule) => match inner.engine.ask(self.charges(rule)) {
-                Answer::Ready(charged) => State::Ready(charged),
-                Answer::Pending(pending) => State::Pending(pending),
-            },
-            None => State::Failed(ChargeError::UnknownRule {
-                rule: self.rule.to_owned(),
-                known: inner.policy.rules.iter().map(|rule| rule.name.clone()).collect(),
-            }),
+        let Some(rule) = inner.policy.rule(self.rule) else {
+            let known = inner.policy.rules.iter().map(|rule| rule.name.clone()).collect();
+            return State::Failed(ChargeError::UnknownRule { rule: self.rule.to_owned(), known });
         };
-        let route = self.route.filter(|_| self.act == Act::Take).map(str::to_owned);
-        ChargeFuture { limiter: self.client.limiter.clone(), route, tell: self.act == Act::Take, state }
+        let mut charged = Charged::default();
+        if self.act == Act::Take && self.client.is_on(&inner.policy.blocked) {
+            return State::Failed(ChargeError::Blocked);
+        }
+        if self.act != Act::Take || !self.client.is_on(&inner.policy.allowed) {
+            self.collect(rule, &mut charged);
+        }
+        match inner.engine.ask(&mut charged) {
+            Some(pending) => {
+                State::Pending { pending, tell: self.tells().map(|route| route.map(str::to_owned)) }
+            }
+            None => {
+                if let Some(route) = self.tells() {
+                    inner.report_handled(&charged, self.client.label, route);
+                }
+                State::Ready(charged)
+            }
+        }
     }
 
-    fn charges(&self, rule: &CompiledRule) -> Charged {
+    /// The route to tell of, unless nothing is to be told.
+    fn tells(&self) -> Option<Option<&'a str>> {
+        (self.act == Act::Take).then_some(self.route)
+    }
+
+    fn collect(&self, rule: &CompiledRule, charged: &mut Charged) {
         let (client, inner) = (self.client, &self.client.limiter.inner);
-        let mut charged = Charged::new();
-        charged.client = Some(client.label);
         for number in rule.limits.clone() {
             let limit = &inner.policy.limits[number];
             let cost = self.cost.unwrap_or_else(|| limit.cost.usual());
@@ -124,7 +131,6 @@ impl<'a> Charging<'a> {
             let place = limit.scope.place(client.key, || inner.route_key(self.route));
             charged.push(number, limit.charge(place, op, rule.shadow));
         }
-        charged
     }
 }
 
@@ -133,22 +139,21 @@ impl IntoFuture for Charging<'_> {
     type IntoFuture = ChargeFuture;
 
     fn into_future(self) -> ChargeFuture {
-        self.start()
+        ChargeFuture { state: self.start(), client: self.client.clone() }
     }
 }
 
 /// The decision; ready when first polled, and made without allocation, where the limiter counts in memory.
 #[must_use = "futures do nothing unless polled"]
 pub struct ChargeFuture {
-    limiter: Limiter,
-    route: Option<String>,
-    tell: bool,
+    client: Client,
     state: State,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a box would be an allocation on each charge")]
 enum State {
     Ready(Charged),
-    Pending(Pending),
+    Pending { pending: Pending, tell: Option<Option<String>> },
     Failed(ChargeError),
     Done,
 }
@@ -157,24 +162,26 @@ impl Future for ChargeFuture {
     type Output = Result<Decision, ChargeError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let State::Pending(pending) = &mut self.state {
-            self.state = match ready!(Pin::new(pending).poll(cx)) {
-                Ok(charged) => State::Ready(charged),
+        let this = &mut *self;
+        let inner = &this.client.limiter.inner;
+        if let State::Pending { pending, tell } = &mut this.state {
+            this.state = match ready!(Pin::new(pending).poll(cx)) {
+                Ok(charged) => {
+                    if let Some(route) = tell {
+                        inner.report_handled(&charged, this.client.label, route.as_deref());
+                    }
+                    State::Ready(charged)
+                }
                 Err(error) => {
-                    self.limiter.inner.report_store(&error, None);
+                    inner.report_store(&error, None);
                     State::Failed(ChargeError::Store(error))
                 }
             };
         }
-        Poll::Ready(match std::mem::replace(&mut self.state, State::Done) {
-            State::Ready(charged) => {
-                if self.tell {
-                    self.limiter.inner.report_handled(&charged, self.route.as_deref());
-                }
-                Ok(Decision::new(self.limiter.inner.clone(), charged))
-            }
+        Poll::Ready(match std::mem::replace(&mut this.state, State::Done) {
+            State::Ready(charged) => Ok(Decision::new(inner.clone(), charged)),
             State::Failed(error) => Err(error),
-            State::Pending(_) | State::Done => {
+            State::Pending { .. } | State::Done => {
                 Err(ChargeError::Store(StoreError::new("polled again after it had answered")))
             }
         })

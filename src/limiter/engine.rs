@@ -2,7 +2,7 @@
 
 use crate::{
     decision::Charged,
-    store::{Charge, Memory, Store, StoreError, StoreFuture},
+    store::{Charge, Memory, Readings, Store, StoreError, StoreFuture},
 };
 use smallvec::SmallVec;
 use std::{
@@ -27,24 +27,29 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    pub(crate) fn ask(&self, mut charged: Charged) -> Answer {
+    /// Decides, or answers with the decision to wait for.
+    pub(crate) fn ask(&self, charged: &mut Charged) -> Option<Pending> {
         match self {
             Self::Memory(memory) => {
-                charged.readings = memory.charge(&charged.charges);
-                Answer::Ready(charged)
+                memory.charge(&charged.charges, &mut charged.readings);
+                None
             }
-            Self::Remote(store) => Answer::Pending(Pending {
+            Self::Remote(store) => Some(Pending {
                 future: store.charge(charged.charges.to_vec()),
-                charged: Some(charged),
+                charged: Box::new(std::mem::take(charged)),
             }),
         }
     }
 
     /// Gives back or adds, and answers with the readings where that takes no waiting.
-    pub(crate) fn settle(&self, charges: SmallVec<[Charge; 4]>) -> Option<crate::store::Readings> {
+    pub(crate) fn settle(&self, charges: SmallVec<[Charge; 4]>) -> Option<Readings> {
         match self {
             _ if charges.is_empty() => None,
-            Self::Memory(memory) => Some(memory.charge(&charges)),
+            Self::Memory(memory) => {
+                let mut readings = Readings::new();
+                memory.charge(&charges, &mut readings);
+                Some(readings)
+            }
             Self::Remote(store) => {
                 store.settle(charges.into_vec());
                 None
@@ -53,16 +58,10 @@ impl Engine {
     }
 }
 
-/// Readings, now or later.
-pub(crate) enum Answer {
-    Ready(Charged),
-    Pending(Pending),
-}
-
 /// A remote store's answer on its way.
 pub(crate) struct Pending {
     future: StoreFuture,
-    charged: Option<Charged>,
+    charged: Box<Charged>,
 }
 
 impl Future for Pending {
@@ -70,17 +69,12 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let readings = ready!(self.future.as_mut().poll(cx))?;
-        Poll::Ready(match self.charged.take() {
-            Some(mut charged) if charged.charges.len() == readings.len() => {
-                charged.readings = readings.into();
-                Ok(charged)
-            }
-            Some(charged) => Err(StoreError::new(format!(
-                "it answered {} charges with {} readings",
-                charged.charges.len(),
-                readings.len()
-            ))),
-            None => Err(StoreError::new("it was asked again after it had answered")),
-        })
+        let (asked, answered) = (self.charged.charges.len(), readings.len());
+        if asked != answered {
+            let error = format!("it answered {asked} charges with {answered} readings");
+            return Poll::Ready(Err(StoreError::new(error)));
+        }
+        self.charged.readings = readings.into();
+        Poll::Ready(Ok(std::mem::take(&mut *self.charged)))
     }
 }

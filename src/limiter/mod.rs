@@ -9,7 +9,7 @@ mod report;
 pub(crate) use admit::Admission;
 pub use builder::LimiterBuilder;
 pub use client::{ChargeError, ChargeFuture, Charging, Client};
-pub(crate) use engine::{Answer, Engine, Pending};
+pub(crate) use engine::{Engine, Pending};
 
 use crate::{
     BuildError, Decision, Identity, Key, Mistake, Observe, Policy, Quota, ThrottleLayer,

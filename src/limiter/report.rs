@@ -5,6 +5,7 @@ use crate::{
     LimitStatus, RequestHead,
     decision::Charged,
     event::{Event, Occasion},
+    identity::ClientLabel,
     observe::trace,
     response::Reason,
 };
@@ -23,7 +24,8 @@ impl Inner {
     /// Tells of a decision on a request. Where nobody listens, an allowed one costs a look at two flags.
     pub(crate) fn report(&self, charged: &Charged, head: RequestHead<'_>) {
         if self.is_worth_telling(charged) {
-            self.report_limits(charged, Some(head.method()), self.route(head));
+            let client = self.client(head, charged.foremost());
+            self.report_limits(charged, client, Some(head.method()), self.route(head));
         }
         if !charged.is_allowed() && !self.warned_proxy.load(Relaxed) && self.has_untrusted_forwarding(head) {
             self.warn_proxy();
@@ -31,9 +33,9 @@ impl Inner {
     }
 
     /// Tells of a decision that a handler asked for.
-    pub(crate) fn report_handled(&self, charged: &Charged, route: Option<&str>) {
+    pub(crate) fn report_handled(&self, charged: &Charged, client: ClientLabel, route: Option<&str>) {
         if self.is_worth_telling(charged) {
-            self.report_limits(charged, None, route);
+            self.report_limits(charged, Some(client), None, route);
         }
     }
 
@@ -44,9 +46,15 @@ impl Inner {
             || charged.is_shadow_refused()
     }
 
-    fn report_limits(&self, charged: &Charged, method: Option<&Method>, route: Option<&str>) {
+    fn report_limits(
+        &self,
+        charged: &Charged,
+        client: Option<ClientLabel>,
+        method: Option<&Method>,
+        route: Option<&str>,
+    ) {
         let limits: SmallVec<[LimitStatus<'_>; 4]> = charged.statuses(self).collect();
-        let occasion = Occasion { limits: &limits, ..self.occasion(charged, method, route) };
+        let occasion = Occasion { limits: &limits, ..self.occasion(client, method, route) };
         self.emit(&match (charged.is_allowed(), charged.is_shadow_refused()) {
             (false, _) => Event::Refused(&occasion),
             (true, true) => Event::ShadowRefused(&occasion),
@@ -56,8 +64,10 @@ impl Inner {
 
     /// Tells of a request that was refused before any limit was asked.
     pub(crate) fn report_refused(&self, reason: &Reason, head: RequestHead<'_>) {
-        let route = self.route(head);
-        let occasion = self.occasion(&Charged::new(), Some(head.method()), route);
+        if matches!(reason, Reason::Limited | Reason::StoreDown { .. }) {
+            return; // told where that was found
+        }
+        let occasion = self.occasion(self.client(head, None), Some(head.method()), self.route(head));
         self.emit(&match reason {
             Reason::Blocked => Event::Blocked(&occasion),
             Reason::Unidentified { detail, .. } => Event::Rejected { occasion: &occasion, reason: detail },
@@ -68,18 +78,17 @@ impl Inner {
 
     pub(crate) fn report_store(&self, error: &crate::StoreError, head: Option<RequestHead<'_>>) {
         let route = head.and_then(|head| self.route(head));
-        let occasion = self.occasion(&Charged::new(), head.map(|head| head.method()), route);
+        let occasion = self.occasion(None, head.map(|head| head.method()), route);
         self.emit(&Event::StoreFailed { occasion: &occasion, error: &error.to_string() });
     }
 
     fn occasion<'a>(
         &self,
-        charged: &Charged,
+        client: Option<ClientLabel>,
         method: Option<&'a Method>,
         route: Option<&'a str>,
     ) -> Occasion<'a> {
-        let plain_addresses = self.plain_addresses;
-        Occasion { method, route, client: charged.client, plain_addresses, limits: &[] }
+        Occasion { method, route, client, plain_addresses: self.plain_addresses, limits: &[] }
     }
 
     pub(super) fn warn_anonymous(&self, has_peer: bool) {

@@ -57,6 +57,9 @@ impl<'a> Paths<'a> {
     pub(crate) fn of(path: &'a str) -> Self {
         let mut others = Vec::new();
         let present = ambiguities(path);
+        if present == 0 {
+            return Self { raw: path, others };
+        }
         for (i, server) in SERVERS.iter().enumerate() {
             let steps = server & present;
             // Servers that differ only in what the path does not contain read it alike.

@@ -44,6 +44,14 @@ pub enum Op {
 }
 
 impl Charge {
+    /// Whether it can add to what is owed.
+    pub(crate) const fn adds(&self) -> bool {
+        match self.op {
+            Op::Take(units) | Op::Owe(units) => units > 0,
+            Op::Peek(_) | Op::Give(_) | Op::Clear => false,
+        }
+    }
+
     /// The most that can be owed, in nanoseconds: at most 2^62, so that no sum with a time overflows.
     pub(crate) fn most_ns(&self) -> u64 {
         let units = self.rate.burst().get() as u64 + self.max_debt as u64;

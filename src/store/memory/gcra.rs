@@ -10,10 +10,14 @@ use governor::{
 };
 use std::{cell::Cell, num::NonZeroU32, ops::Add};
 
-/// What is owed after taking `cost` units, or the nanoseconds to wait until they fit.
+/// What is owed after taking `cost` units, or the nanoseconds to wait until they fit; `u64::MAX` where they never will,
+/// because they exceed the rate's burst.
 ///
-/// `now` and `debt` are nanoseconds; `cost` is at most the rate's burst.
+/// `now` and `debt` are nanoseconds.
 pub(super) fn take(rate: Rate, now: u64, debt: u64, cost: NonZeroU32) -> Result<u64, u64> {
+    if cost > rate.burst() {
+        return Err(u64::MAX); // before governor multiplies the two
+    }
     let Some(quota) = Quota::with_period(rate.interval()) else {
         return Err(u64::MAX); // an interval is at least a nanosecond
     };

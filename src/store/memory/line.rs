@@ -1,8 +1,11 @@
 //! Two cache lines of the table: a lock, a horizon and five slots.
 
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+use std::{
+    ops::Deref,
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
 };
 
 pub(super) const SLOTS: usize = 5;
@@ -52,7 +55,29 @@ impl Interval {
     }
 }
 
+/// A line that is locked as long as this lives.
+pub(super) struct Held<'t>(&'t Line);
+
+impl Deref for Held<'_> {
+    type Target = Line;
+
+    fn deref(&self) -> &Line {
+        self.0
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.unlock();
+    }
+}
+
 impl Line {
+    pub(super) fn hold(&self) -> Held<'_> {
+        self.lock();
+        Held(self)
+    }
+
     pub(super) fn lock(&self) {
         let mut spins = 0u32;
         while self.head.fetch_or(1, Acquire) & 1 == 1 {
@@ -83,6 +108,11 @@ impl Line {
             self.tags[slot].load(Relaxed) == tag.high
                 && (self.notes[slot].load(Relaxed) >> 32) as u32 == tag.low
         })
+    }
+
+    /// A slot that owes nothing any more and is not among those `taken`.
+    pub(super) fn free(&self, now: u64, taken: &[Option<usize>]) -> Option<usize> {
+        (0..SLOTS).find(|slot| self.untils[*slot].load(Relaxed) <= now && !taken.contains(&Some(*slot)))
     }
 
     pub(super) fn read(&self, slot: usize) -> Entry {

@@ -9,7 +9,7 @@ mod table;
 
 use super::{Charge, Op, Place, Reading, Readings};
 use crate::clock::Timeline;
-use line::{Entry, Interval, Line, Tag};
+use line::{Entry, Interval, Line, SLOTS, Tag};
 use smallvec::SmallVec;
 use std::{
     num::NonZeroU32,
@@ -26,9 +26,6 @@ pub(crate) struct Memory {
     shared: Box<[Line]>,
     evicted: AtomicU64,
 }
-
-/// Where the entries of a decision lie, in the order of its charges; `None` where there is no entry yet.
-type Spots = SmallVec<[Option<Spot>; 4]>;
 
 impl Memory {
     /// Takes `bytes` once and never more; `shared` limits have their own places within them.
@@ -57,8 +54,53 @@ impl Memory {
         self.evicted.load(Relaxed)
     }
 
-    pub(crate) fn charge(&self, charges: &[Charge]) -> Readings {
+    /// Decides a list of charges, and adds a reading for each.
+    pub(crate) fn charge(&self, charges: &[Charge], readings: &mut Readings) {
         let now = self.timeline.now();
+        if !self.charge_at_home(charges, now, readings) {
+            self.charge_anywhere(charges, now, readings);
+        }
+    }
+
+    /// The usual case, in which all limits are one client's and lie in its home line. In any other case it does nothing
+    /// and answers `false`.
+    fn charge_at_home(&self, charges: &[Charge], now: u64, readings: &mut Readings) -> bool {
+        let [Charge { place: Place::Client(key), .. }, others @ ..] = charges else { return false };
+        if others.len() >= SLOTS || others.iter().any(|charge| charge.place != Place::Client(*key)) {
+            return false;
+        }
+        let line = self.table.line(self.table.home(*key)).hold();
+        let tag = |charge: &Charge| Table::tag(*key, charge.limit);
+        let mut slots = [None; SLOTS];
+        let mut missing = false;
+        for (slot, charge) in slots.iter_mut().zip(charges) {
+            *slot = line.find(tag(charge));
+            missing |= slot.is_none();
+        }
+        let found = slots;
+        if missing {
+            if line.horizon() > now {
+                return false; // they may lie further on
+            }
+            for (number, charge) in charges.iter().enumerate() {
+                if slots[number].is_none() && charge.adds() {
+                    slots[number] = line.free(now, &slots);
+                    if slots[number].is_none() {
+                        return false; // they have to lie further on
+                    }
+                }
+            }
+        }
+        let read = |number: usize| found[number].map_or_else(Entry::default, |slot| line.read(slot));
+        decide(charges, now, readings, read, |number, entry| {
+            if let Some(slot) = slots[number] {
+                line.write(slot, tag(&charges[number]), entry);
+            }
+        });
+        true
+    }
+
+    fn charge_anywhere(&self, charges: &[Charge], now: u64, readings: &mut Readings) {
         let mut locked = Locked::new(&self.table, Locked::spans(homes(&self.table, charges)));
         let spots = loop {
             match find_all(&locked, &self.table, charges, now) {
@@ -67,39 +109,20 @@ impl Memory {
             }
         };
         let shared = SharedLines::lock(&self.shared, charges);
-        let mut outcomes: SmallVec<[Outcome; 4]> = SmallVec::new();
-        for (charge, spot) in charges.iter().zip(&spots) {
-            let entry = match charge.place {
-                Place::Client(_) => spot.map_or_else(Entry::default, |spot| locked.read(spot)),
-                Place::Shared(number) => shared.read(number),
-            };
-            outcomes.push(Outcome::of(charge, debt(charge, entry, now), now));
-        }
-        let verdict = Verdict::of(charges, &outcomes);
-        let mut readings = Readings::new();
-        for ((charge, spot), outcome) in charges.iter().zip(&spots).zip(&outcomes) {
-            let applies = verdict.applies(charge);
-            readings.push(outcome.reading(applies));
-            if !applies || outcome.after == outcome.before {
-                continue;
-            }
-            let entry = Entry {
-                until: if outcome.after == 0 { 0 } else { now + outcome.after },
-                interval: Interval::of(charge.rate.interval_ns()),
-            };
-            match (charge.place, spot) {
-                (Place::Client(_), Some(spot)) => {
-                    let evicted = locked.write(*spot, entry);
-                    if evicted > now {
-                        self.evicted.fetch_add(1, Relaxed);
-                    }
+        let read = |number: usize| match charges[number].place {
+            Place::Client(_) => spots[number].map_or_else(Entry::default, |spot| locked.read(spot)),
+            Place::Shared(place) => shared.read(place),
+        };
+        decide(charges, now, readings, read, |number, entry| match (charges[number].place, spots[number]) {
+            (Place::Client(_), Some(spot)) => {
+                if locked.write(spot, entry) > now {
+                    self.evicted.fetch_add(1, Relaxed);
                 }
-                // Nothing was owed, so nothing can be given back.
-                (Place::Client(_), None) => {}
-                (Place::Shared(number), _) => shared.write(number, entry),
             }
-        }
-        readings
+            // Nothing was owed, so nothing can be given back.
+            (Place::Client(_), None) => {}
+            (Place::Shared(place), _) => shared.write(place, entry),
+        });
     }
 }
 
@@ -111,8 +134,13 @@ fn homes(table: &Table, charges: &[Charge]) -> impl Iterator<Item = usize> {
 }
 
 /// First all that are there, then places for those that are not, so that none of the former is given away.
-fn find_all(locked: &Locked<'_>, table: &Table, charges: &[Charge], now: u64) -> Result<Spots, TooShort> {
-    let mut spots = Spots::new();
+fn find_all(
+    locked: &Locked<'_>,
+    table: &Table,
+    charges: &[Charge],
+    now: u64,
+) -> Result<SmallVec<[Option<Spot>; 4]>, TooShort> {
+    let mut spots = SmallVec::new();
     for charge in charges {
         spots.push(match charge.place {
             Place::Client(key) => locked.find(table.home(key), Table::tag(key, charge.limit), now)?,
@@ -120,11 +148,7 @@ fn find_all(locked: &Locked<'_>, table: &Table, charges: &[Charge], now: u64) ->
         });
     }
     for (i, charge) in charges.iter().enumerate() {
-        let adds = match charge.op {
-            Op::Take(units) | Op::Owe(units) => units > 0,
-            Op::Peek(_) | Op::Give(_) | Op::Clear => false,
-        };
-        if let (Place::Client(key), true, None) = (charge.place, adds, spots[i]) {
+        if let (Place::Client(key), true, None) = (charge.place, charge.adds(), spots[i]) {
             spots[i] = locked.claim(table.home(key), Table::tag(key, charge.limit), now, &spots)?;
         }
     }
@@ -150,11 +174,48 @@ fn debt(charge: &Charge, entry: Entry, now: u64) -> u64 {
     owed.min(charge.most_ns())
 }
 
+/// Decides charges whose entries are `read` and written under locks that the caller holds.
+fn decide(
+    charges: &[Charge],
+    now: u64,
+    readings: &mut Readings,
+    read: impl Fn(usize) -> Entry,
+    mut write: impl FnMut(usize, Entry),
+) {
+    let mut outcomes: SmallVec<[Outcome; 4]> = SmallVec::new();
+    let (mut fits, mut shadow_fits) = (true, true);
+    for (number, charge) in charges.iter().enumerate() {
+        let outcome = Outcome::of(charge, debt(charge, read(number), now), now);
+        if outcome.wait > 0 {
+            *(if charge.shadow { &mut shadow_fits } else { &mut fits }) = false;
+        }
+        outcomes.push(outcome);
+    }
+    for (number, (charge, outcome)) in charges.iter().zip(&outcomes).enumerate() {
+        let applies = match charge.op {
+            // Watched limits are counted as if all of them were enforced, so that what they report is what would be.
+            Op::Take(_) => fits && (!charge.shadow || shadow_fits),
+            Op::Peek(_) => false,
+            Op::Give(_) | Op::Owe(_) | Op::Clear => true,
+        };
+        let debt = if applies { outcome.after } else { outcome.before };
+        readings.push(match outcome.wait {
+            0 => Reading::allowed_ns(debt),
+            wait => Reading::refused_ns(debt, wait),
+        });
+        if debt != outcome.before {
+            let until = if debt == 0 { 0 } else { now + debt };
+            write(number, Entry { until, interval: Interval::of(charge.rate.interval_ns()) });
+        }
+    }
+}
+
 /// What a charge finds and what it would leave, in nanoseconds of debt.
 struct Outcome {
     before: u64,
     after: u64,
-    refused: Option<Reading>,
+    /// 0 where it fits, `u64::MAX` where it never will.
+    wait: u64,
 }
 
 impl Outcome {
@@ -163,54 +224,16 @@ impl Outcome {
         let after = match charge.op {
             Op::Take(cost) | Op::Peek(cost) => match NonZeroU32::new(cost) {
                 None => before,
-                Some(cost) if cost > charge.rate.burst() => {
-                    let refused = Some(Reading::never_ns(before));
-                    return Self { before, after: before, refused };
-                }
                 Some(cost) => match gcra::take(charge.rate, now, before, cost) {
                     Ok(after) => after,
-                    Err(wait) => {
-                        let refused = Some(Reading::refused_ns(before, wait));
-                        return Self { before, after: before, refused };
-                    }
+                    Err(wait) => return Self { before, after: before, wait },
                 },
             },
             Op::Give(n) => before.saturating_sub(units(n)),
             Op::Owe(n) => before.saturating_add(units(n)).min(charge.most_ns()),
             Op::Clear => 0,
         };
-        Self { before, after, refused: None }
-    }
-
-    fn reading(&self, applied: bool) -> Reading {
-        self.refused.unwrap_or(Reading::allowed_ns(if applied { self.after } else { self.before }))
-    }
-}
-
-/// Whether all enforced charges fit, and whether all watched ones do.
-struct Verdict {
-    fits: bool,
-    shadow_fits: bool,
-}
-
-impl Verdict {
-    fn of(charges: &[Charge], outcomes: &[Outcome]) -> Self {
-        let fits = |shadow| {
-            charges
-                .iter()
-                .zip(outcomes)
-                .all(|(charge, outcome)| charge.shadow != shadow || outcome.refused.is_none())
-        };
-        Self { fits: fits(false), shadow_fits: fits(true) }
-    }
-
-    /// Watched limits are counted as if all of them were enforced, so that what they report is what would be.
-    fn applies(&self, charge: &Charge) -> bool {
-        match charge.op {
-            Op::Take(_) => self.fits && (!charge.shadow || self.shadow_fits),
-            Op::Peek(_) => false,
-            Op::Give(_) | Op::Owe(_) | Op::Clear => true,
-        }
+        Self { before, after, wait: 0 }
     }
 }
 

@@ -47,6 +47,10 @@ impl Table {
         self.lines.len() * STATED_SLOTS
     }
 
+    pub(super) fn line(&self, number: usize) -> &Line {
+        &self.lines[number]
+    }
+
     /// The upper bits choose the line; the tag is made of bits that do not.
     pub(super) fn home(&self, key: Key) -> usize {
         ((key.hi as u128 * self.homes as u128) >> 64) as usize
