@@ -1,6 +1,7 @@
 use super::{ResponseFuture, ThrottleBody, layer::Face, settle::After};
 use crate::{
-    Decision, LimitStatus, Reason, Refusal, RequestHead, StoreError, decision::Charged, limiter::Admission,
+    Decision, LimitStatus, Reason, Refusal, RequestHead, StoreError,
+    limiter::{Admission, Charged},
 };
 use bytes::Bytes;
 use http::{Request, Response};

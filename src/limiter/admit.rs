@@ -1,9 +1,8 @@
 //! The way of a request, from its head to a verdict.
 
-use super::{Inner, Pending};
+use super::{Charged, Inner, Pending};
 use crate::{
     Charge, Identity, Key, Op, RequestHead,
-    decision::Charged,
     identity::{ClientLabel, Rejection, peer},
     policy::{CompiledLimit, CompiledRule, Match, Paths},
     response::Reason,

@@ -1,9 +1,8 @@
 //! Charging without HTTP.
 
-use super::{Limiter, Pending};
+use super::{Charged, Limiter, Pending};
 use crate::{
     Decision, Key, Op, StoreError,
-    decision::Charged,
     identity::ClientLabel,
     policy::{CompiledRule, List, Scope},
 };

@@ -1,9 +1,7 @@
 //! The store that a limiter counts in: ours without any detour, or another one behind a trait.
 
-use crate::{
-    decision::Charged,
-    store::{Charge, Memory, Readings, Store, StoreError, StoreFuture},
-};
+use super::Charged;
+use crate::store::{Charge, Memory, Readings, Store, StoreError, StoreFuture};
 use smallvec::SmallVec;
 use std::{
     fmt,

@@ -3,16 +3,19 @@
 mod admit;
 mod builder;
 mod client;
+mod decision;
 mod engine;
 mod report;
 
 pub(crate) use admit::Admission;
 pub use builder::LimiterBuilder;
 pub use client::{ChargeError, ChargeFuture, Charging, Client};
+pub(crate) use decision::Charged;
+pub use decision::Decision;
 pub(crate) use engine::{Engine, Pending};
 
 use crate::{
-    BuildError, Decision, Identity, Key, Mistake, Observe, Policy, Quota, ThrottleLayer,
+    BuildError, Identity, Key, Mistake, Observe, Policy, Quota, ThrottleLayer,
     event::Event,
     key::{Keys, Material},
     policy::Compiled,

@@ -1,9 +1,8 @@
 //! Telling what happened.
 
-use super::Inner;
+use super::{Charged, Inner};
 use crate::{
     LimitStatus, RequestHead,
-    decision::Charged,
     event::{Event, Occasion},
     identity::ClientLabel,
     observe::trace,

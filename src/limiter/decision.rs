@@ -1,12 +1,7 @@
-//! The verdict.
+//! The verdict, and what was charged for it.
 
-use crate::{
-    Charge, Op, Quota, Rate, Reading,
-    limiter::Inner,
-    policy::{CompiledLimit, Settlement},
-    store::Readings,
-};
-use http::HeaderValue;
+use super::Inner;
+use crate::{Charge, LimitStatus, Op, Reading, policy::Settlement, store::Readings};
 use smallvec::{SmallVec, smallvec};
 use std::{
     cmp::Ordering,
@@ -57,7 +52,16 @@ impl Charged {
     /// What each limit says, in the order of the policy.
     pub(crate) fn statuses<'a>(&'a self, inner: &'a Inner) -> impl Iterator<Item = LimitStatus<'a>> {
         self.charges.iter().zip(&self.limits).zip(&self.readings).map(|((charge, limit), reading)| {
-            LimitStatus::new(inner, &inner.policy.limits[*limit], charge, *reading)
+            let limit = &inner.policy.limits[*limit];
+            LimitStatus {
+                rule: &inner.policy.rules[limit.rule].name,
+                limit: &limit.name,
+                quota: limit.quota.quota(),
+                rate: charge.rate,
+                reading: *reading,
+                shadow: charge.shadow,
+                policy: limit.policy_value(),
+            }
         })
     }
 }
@@ -151,67 +155,5 @@ impl fmt::Debug for Decision {
             .field("is_allowed", &self.is_allowed())
             .field("limits", &self.limits().collect::<Vec<_>>())
             .finish()
-    }
-}
-
-/// One limit as a decision left it.
-#[derive(Debug, Clone, Copy)]
-pub struct LimitStatus<'a> {
-    pub(crate) rule: &'a str,
-    pub(crate) limit: &'a str,
-    pub(crate) quota: Quota,
-    pub(crate) rate: Rate,
-    pub(crate) reading: Reading,
-    pub(crate) shadow: bool,
-    /// `response::policy_member` of this limit at this rate, where it was made beforehand.
-    pub(crate) policy: Option<&'a HeaderValue>,
-}
-
-impl<'a> LimitStatus<'a> {
-    fn new(inner: &'a Inner, limit: &'a CompiledLimit, charge: &Charge, reading: Reading) -> Self {
-        Self {
-            rule: &inner.policy.rules[limit.rule].name,
-            limit: &limit.name,
-            quota: limit.quota.quota(),
-            rate: charge.rate,
-            reading,
-            shadow: charge.shadow,
-            policy: limit.policy_value(),
-        }
-    }
-
-    /// The rule that holds the limit.
-    pub const fn rule(&self) -> &'a str {
-        self.rule
-    }
-
-    /// The limit's name.
-    pub const fn limit(&self) -> &'a str {
-        self.limit
-    }
-
-    /// The quota in force.
-    pub const fn quota(&self) -> Quota {
-        self.quota
-    }
-
-    /// The quota as it is counted.
-    pub const fn rate(&self) -> Rate {
-        self.rate
-    }
-
-    /// Debt, and whether the charge fits.
-    pub const fn reading(&self) -> Reading {
-        self.reading
-    }
-
-    /// The units that can be spent now.
-    pub const fn remaining(&self) -> u32 {
-        self.reading.remaining(self.rate)
-    }
-
-    /// Whether the limit only watches and never refuses.
-    pub const fn is_shadow(&self) -> bool {
-        self.shadow
     }
 }

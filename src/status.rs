@@ -1,0 +1,54 @@
+//! What one limit says.
+
+use crate::{Quota, Rate, Reading};
+use http::HeaderValue;
+
+/// One limit as a decision left it.
+#[derive(Debug, Clone, Copy)]
+pub struct LimitStatus<'a> {
+    pub(crate) rule: &'a str,
+    pub(crate) limit: &'a str,
+    pub(crate) quota: Quota,
+    pub(crate) rate: Rate,
+    pub(crate) reading: Reading,
+    pub(crate) shadow: bool,
+    /// `response::policy_member` of this limit at this rate, where it was made beforehand.
+    pub(crate) policy: Option<&'a HeaderValue>,
+}
+
+impl<'a> LimitStatus<'a> {
+    /// The rule that holds the limit.
+    pub const fn rule(&self) -> &'a str {
+        self.rule
+    }
+
+    /// The limit's name.
+    pub const fn limit(&self) -> &'a str {
+        self.limit
+    }
+
+    /// The quota in force.
+    pub const fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// The quota as it is counted.
+    pub const fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Debt, and whether the charge fits.
+    pub const fn reading(&self) -> Reading {
+        self.reading
+    }
+
+    /// The units that can be spent now.
+    pub const fn remaining(&self) -> u32 {
+        self.reading.remaining(self.rate)
+    }
+
+    /// Whether the limit only watches and never refuses.
+    pub const fn is_shadow(&self) -> bool {
+        self.shadow
+    }
+}
