@@ -2,20 +2,20 @@
 
 use super::{
     Grain, Limit, Policy, Rule, Settle, Shares,
-    cost::{CostKind, SettleKind},
+    cost::{CostKind, SettleKind, Settlement, UnitCost},
     lists::List,
     live::LiveQuota,
     matcher::{Matcher, Templates},
 };
 use crate::{
-    BuildError, Key, Mistake, Quota, RequestHead,
+    BuildError, Key, Mistake, Quota,
     identity::{Identify, Networks, Proxies},
     key::{Keys, Material},
     response,
     store::Place,
 };
-use http::{HeaderName, HeaderValue, StatusCode};
-use std::{fmt, net::IpAddr, num::NonZeroU32, ops::Range, ops::RangeInclusive, sync::Arc};
+use http::{HeaderName, HeaderValue};
+use std::{fmt, num::NonZeroU32, ops::Range};
 
 /// A policy without mistakes.
 #[derive(Debug)]
@@ -109,81 +109,6 @@ impl Scope {
             Self::ClientAndRoute(group) => Place::Client(client.and(group).and(route())),
             Self::Shared(number) => Place::Shared(number),
         }
-    }
-}
-
-pub(crate) enum UnitCost {
-    Fixed(u32),
-    By(super::cost::ByHead),
-    Header { name: HeaderName, range: RangeInclusive<u32>, trusted: Networks, text: String },
-}
-
-impl fmt::Debug for UnitCost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fixed(units) => write!(f, "Fixed({units})"),
-            Self::By(_) => f.write_str("By(..)"),
-            Self::Header { name, .. } => write!(f, "Header({name})"),
-        }
-    }
-}
-
-impl UnitCost {
-    /// The units of a charge that no request's head goes with.
-    pub(crate) const fn usual(&self) -> u32 {
-        match self {
-            Self::Fixed(units) => *units,
-            Self::By(_) | Self::Header { .. } => 1,
-        }
-    }
-
-    /// The most units that are known to be asked for.
-    fn most(&self) -> u32 {
-        match self {
-            Self::Fixed(units) => *units,
-            Self::By(_) => 1,
-            Self::Header { range, .. } => *range.end(),
-        }
-    }
-
-    /// The units, or what is wrong with the header that should say.
-    pub(crate) fn of(
-        &self,
-        head: RequestHead<'_>,
-        client: impl FnOnce() -> Option<IpAddr>,
-    ) -> Result<u32, String> {
-        match self {
-            Self::Fixed(units) => Ok(*units),
-            Self::By(units) => Ok(units(head)),
-            Self::Header { name, range, trusted, text } => {
-                let mut values = head.headers().get_all(name).iter();
-                let Some(value) = values.next() else { return Ok(1) };
-                if !client().is_some_and(|client| trusted.contains(client)) {
-                    return Ok(1);
-                }
-                let units = value.to_str().ok().and_then(|text| text.parse().ok());
-                match units.filter(|units| range.contains(units) && values.next().is_none()) {
-                    Some(units) => Ok(units),
-                    None => Err(text.clone()),
-                }
-            }
-        }
-    }
-}
-
-pub(crate) enum Settlement {
-    Count(Arc<dyn Fn(StatusCode) -> bool + Send + Sync>),
-    Header(HeaderName),
-    BodyBytes(Grain),
-}
-
-impl fmt::Debug for Settlement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Count(_) => "Count(..)",
-            Self::Header(_) => "Header(..)",
-            Self::BodyBytes(_) => "BodyBytes(..)",
-        })
     }
 }
 

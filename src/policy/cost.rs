@@ -1,8 +1,8 @@
 //! How many units a request takes, before and after its answer is known.
 
-use crate::RequestHead;
-use http::StatusCode;
-use std::{fmt, num::NonZeroU32, ops::RangeInclusive, sync::Arc};
+use crate::{RequestHead, identity::Networks};
+use http::{HeaderName, StatusCode};
+use std::{fmt, net::IpAddr, num::NonZeroU32, ops::RangeInclusive, sync::Arc};
 
 /// How many units a request takes on the way in.
 ///
@@ -18,7 +18,7 @@ use std::{fmt, num::NonZeroU32, ops::RangeInclusive, sync::Arc};
 #[derive(Clone)]
 pub struct Cost(pub(crate) CostKind);
 
-pub(super) type ByHead = Arc<dyn Fn(RequestHead<'_>) -> u32 + Send + Sync>;
+type ByHead = Arc<dyn Fn(RequestHead<'_>) -> u32 + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) enum CostKind {
@@ -146,3 +146,80 @@ impl fmt::Debug for Settle {
 
 /// A grain that was checked when the limiter was built.
 pub(crate) type Grain = NonZeroU32;
+
+/// A cost that was checked when the limiter was built.
+pub(crate) enum UnitCost {
+    Fixed(u32),
+    By(ByHead),
+    Header { name: HeaderName, range: RangeInclusive<u32>, trusted: Networks, text: String },
+}
+
+impl fmt::Debug for UnitCost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(units) => write!(f, "Fixed({units})"),
+            Self::By(_) => f.write_str("By(..)"),
+            Self::Header { name, .. } => write!(f, "Header({name})"),
+        }
+    }
+}
+
+impl UnitCost {
+    /// The units of a charge that no request's head goes with.
+    pub(crate) const fn usual(&self) -> u32 {
+        match self {
+            Self::Fixed(units) => *units,
+            Self::By(_) | Self::Header { .. } => 1,
+        }
+    }
+
+    /// The most units that are known to be asked for.
+    pub(super) fn most(&self) -> u32 {
+        match self {
+            Self::Fixed(units) => *units,
+            Self::By(_) => 1,
+            Self::Header { range, .. } => *range.end(),
+        }
+    }
+
+    /// The units, or what is wrong with the header that should say.
+    pub(crate) fn of(
+        &self,
+        head: RequestHead<'_>,
+        client: impl FnOnce() -> Option<IpAddr>,
+    ) -> Result<u32, String> {
+        match self {
+            Self::Fixed(units) => Ok(*units),
+            Self::By(units) => Ok(units(head)),
+            Self::Header { name, range, trusted, text } => {
+                let mut values = head.headers().get_all(name).iter();
+                let Some(value) = values.next() else { return Ok(1) };
+                if !client().is_some_and(|client| trusted.contains(client)) {
+                    return Ok(1);
+                }
+                let units = value.to_str().ok().and_then(|text| text.parse().ok());
+                match units.filter(|units| range.contains(units) && values.next().is_none()) {
+                    Some(units) => Ok(units),
+                    None => Err(text.clone()),
+                }
+            }
+        }
+    }
+}
+
+/// A settlement that was checked when the limiter was built.
+pub(crate) enum Settlement {
+    Count(ByStatus),
+    Header(HeaderName),
+    BodyBytes(Grain),
+}
+
+impl fmt::Debug for Settlement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Count(_) => "Count(..)",
+            Self::Header(_) => "Header(..)",
+            Self::BodyBytes(_) => "BodyBytes(..)",
+        })
+    }
+}

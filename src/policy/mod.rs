@@ -12,9 +12,9 @@ mod paths;
 mod pattern;
 
 use crate::{Identity, Quota, RequestHead, Source, TrustedProxies};
-pub(crate) use compile::{Compiled, CompiledLimit, CompiledRule, Scope, Settlement};
-pub(crate) use cost::Grain;
+pub(crate) use compile::{Compiled, CompiledLimit, CompiledRule, Scope};
 pub use cost::{Cost, Settle};
+pub(crate) use cost::{Grain, Settlement};
 use http::Method;
 pub(crate) use lists::List;
 pub(crate) use matcher::Match;
