@@ -59,7 +59,7 @@ impl Inner {
     /// The charges of every rule that matches.
     fn collect(&self, head: RequestHead<'_>, charged: &mut Charged) -> Result<(), Stop> {
         let mut callers = Callers::new(self, head);
-        callers.check_address()?;
+        callers.check_lists()?;
         let route = Route::of(self, head);
         for rule in &self.policy.rules {
             let Some(matched) = route.matches(rule) else { continue };
@@ -205,8 +205,12 @@ impl<'a> Callers<'a> {
         })
     }
 
-    fn check_address(&mut self) -> Result<(), Stop> {
+    /// The lists come before the rules, and whoever is on both is refused.
+    fn check_lists(&mut self) -> Result<(), Stop> {
         let (allowed, blocked) = (&self.inner.policy.allowed, &self.inner.policy.blocked);
+        if self.is_blocked() {
+            return Err(Stop::Refused(Reason::Blocked));
+        }
         if !allowed.has_networks() && !blocked.has_networks() {
             return Ok(());
         }
@@ -215,6 +219,19 @@ impl<'a> Callers<'a> {
             Some(address) if allowed.contains_address(address) => Err(Stop::Free),
             _ => Ok(()),
         }
+    }
+
+    /// Whether any source knows a client of the block list, even where no limit asks for it. Whether it matters that
+    /// one finds nobody, or something malformed, is for the rules.
+    fn is_blocked(&self) -> bool {
+        let Inner { policy, keys, .. } = self.inner;
+        let is_blocked =
+            |identity: Identity<'_>| !identity.is_anonymous() && policy.blocked.contains(identity.key(keys));
+        policy.blocked.has_identities()
+            && policy
+                .sources
+                .iter()
+                .any(|source| source.identify(self.head, policy.proxies.as_ref()).is_ok_and(is_blocked))
     }
 
     fn note_anonymous(&self, identity: &Identity<'_>) {
