@@ -1,4 +1,55 @@
 //! Rate limiting for tower: one policy, enforced wherever requests pass.
+//!
+//! ```no_run
+//! use axum::{Router, routing::get};
+//! use std::net::SocketAddr;
+//! use tidegate::{Limiter, Policy, Quota};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let limiter = Limiter::new(Policy::per_client(Quota::per_minute(100).burst(20)))?;
+//! let app = Router::new().route("/", get(|| async { "hello" })).layer(limiter.layer());
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! // Without this, nobody has an address, and all are one client.
+//! axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Behind a reverse proxy every connection comes from the proxy. Name it with [`Policy::trust_proxies`], or all clients
+//! share one quota. Without feature `axum`, insert a [`PeerAddr`] into each request's extensions.
+//!
+//! # The way of a request
+//!
+//! 1. **Who is asking?** A [`Source`] finds an [`Identity`] in the [`RequestHead`]: the address, unless
+//!    [`Policy::identify`] says otherwise. It becomes a key of fixed size at once. Nobody found is one shared client, or a
+//!    401 or 400 where the source [refuses](Source::or_refuse).
+//! 2. **Which limits apply?** Those of *every* [`Rule`] that matches the method and route, until one that is the
+//!    [only](Rule::only) one. A [`Limit`] is a [`Quota`] for each client, for each client and route, or for all; a
+//!    [`Cost`] says how many units the request takes.
+//! 3. **May it pass?** All limits are charged in one step, or none is. Counting is in memory, without waiting, unless there
+//!    is a [`Store`] of your own.
+//! 4. **The answer.** An allowed request goes on untouched, and its response tells what is left in fields of a
+//!    [`HeaderStyle`]. A refused one gets a 429 with `Retry-After` and problem details, or your own [`Refusal`].
+//! 5. **What only the response tells.** A [`Settle`] gives back what does not count, such as logins that succeed, and adds
+//!    what was not known, such as bytes.
+//! 6. **What happened** goes to `tracing`, and to whoever [observes](Observe).
+//!
+//! Without HTTP, [`Limiter::client`] is charged by hand and answers with a [`Decision`]. Mistakes in a policy are found when
+//! the limiter is built, all at once: see [`BuildError`]. Tests move time with a [`ManualClock`].
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | |
+//! |---|---|
+//! | `axum` | reads axum's `ConnectInfo` and `MatchedPath`, and its `MockConnectInfo` in tests |
+//!
+//! # More
+//!
+//! The README has tables of set-ups, limits and headers; the directory `examples` has a program for each;
+//! `docs/algorithms.md` says which quota stands for which algorithm, and `docs/design.md` why things are as they are.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
@@ -27,3 +78,8 @@ pub use quota::{Quota, Rate};
 pub use response::{HeaderStyle, Reason, Refusal};
 pub use status::LimitStatus;
 pub use store::{Charge, Op, Place, Reading, Store, StoreError, StoreFuture};
+
+/// Compiles the examples in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
