@@ -4,8 +4,8 @@ use super::{HeaderStyle, number, whole_seconds, write};
 use crate::{LimitStatus, RequestHead};
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::{
@@ -120,10 +120,25 @@ pub(crate) struct RefusalStyle {
 }
 
 impl RefusalStyle {
-    /// The answer to a request.
-    ///
-    /// A gRPC client understands nothing but gRPC, so it gets that even where there is a custom answer.
+    /// The answer to a request; to HEAD, without its body.
     pub(crate) fn respond(
+        &self,
+        refusal: &Refusal<'_>,
+        head: RequestHead<'_>,
+        style: HeaderStyle,
+        now: impl FnOnce() -> SystemTime,
+    ) -> Response<Bytes> {
+        let mut response = self.answer(refusal, head, style, now);
+        // Over HTTP/2 hyper leaves this to the service.
+        if head.method() == Method::HEAD && !response.body().is_empty() {
+            let length = std::mem::take(response.body_mut()).len() as u64;
+            let _ = response.headers_mut().try_insert(CONTENT_LENGTH, number(length));
+        }
+        response
+    }
+
+    /// A gRPC client understands nothing but gRPC, so it gets that even where there is a custom answer.
+    fn answer(
         &self,
         refusal: &Refusal<'_>,
         head: RequestHead<'_>,
