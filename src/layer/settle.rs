@@ -3,7 +3,7 @@
 use super::{ThrottleBody, layer::Face};
 use crate::{
     Decision, LimitStatus, Reading,
-    policy::{Grain, Settlement},
+    policy::{Grain, Settlement, whole_number},
     response,
 };
 use http::{HeaderMap, HeaderName, Response, StatusCode};
@@ -61,7 +61,7 @@ impl After {
 /// The units that a response header names, if it does so once and properly.
 fn units(headers: &HeaderMap, name: &HeaderName) -> Option<u32> {
     let mut values = headers.get_all(name).iter();
-    let units = values.next()?.to_str().ok()?.parse().ok()?;
+    let units = whole_number(values.next()?)?;
     values.next().is_none().then_some(units)
 }
 

@@ -27,39 +27,45 @@ pub(crate) enum Admission {
     Refused(Reason),
 }
 
-/// Why no charge is made.
-enum Stop {
-    Free,
-    Refused(Reason),
+/// What the lists say of a client.
+enum Standing {
+    Unlisted,
+    Allowed,
+    Blocked(ClientLabel),
 }
 
-impl From<Rejection> for Stop {
+impl From<Rejection> for Reason {
     fn from(rejection: Rejection) -> Self {
-        Self::Refused(Reason::Unidentified {
+        Self::Unidentified {
             status: rejection.status(),
             challenge: rejection.challenge(),
             detail: rejection.detail(),
-        })
+        }
     }
 }
 
 impl Inner {
     pub(crate) fn admit(&self, head: RequestHead<'_>) -> Admission {
-        if self.policy.exempt_preflights && is_preflight(head) {
-            return Admission::Free;
-        }
-        match self.charges(head) {
-            Ok(charged) if charged.charges.is_empty() => Admission::Free,
-            Ok(charged) => Admission::Asked(self.engine.ask(charged)),
-            Err(Stop::Free) => Admission::Free,
-            Err(Stop::Refused(reason)) => Admission::Refused(reason),
-        }
+        let mut callers = Callers::new(self, head);
+        let (reason, client) = match callers.standing() {
+            Ok(Standing::Allowed) => return Admission::Free,
+            Ok(Standing::Unlisted) if self.policy.exempt_preflights && is_preflight(head) => {
+                return Admission::Free;
+            }
+            Ok(Standing::Unlisted) => match self.charges(head, &mut callers) {
+                Ok(charged) if charged.charges.is_empty() => return Admission::Free,
+                Ok(charged) => return Admission::Asked(self.engine.ask(charged)),
+                Err(reason) => (reason, None),
+            },
+            Ok(Standing::Blocked(client)) => (Reason::Blocked, Some(client)),
+            Err(rejection) => (rejection.into(), None),
+        };
+        self.report_refused(&reason, client, head);
+        Admission::Refused(reason)
     }
 
     /// The charges of every rule that matches.
-    fn charges(&self, head: RequestHead<'_>) -> Result<Charged, Stop> {
-        let mut callers = Callers::new(self, head);
-        callers.check_address()?;
+    fn charges(&self, head: RequestHead<'_>, callers: &mut Callers<'_>) -> Result<Charged, Reason> {
         let route = Route::of(self, head);
         let mut charged = Charged::new();
         for rule in &self.policy.rules {
@@ -67,18 +73,13 @@ impl Inner {
             if rule.when.as_ref().is_some_and(|when| !when(head)) {
                 continue;
             }
-            if !rule.limits.is_empty() {
-                let (key, label) = callers.client(rule.source)?;
-                charged.client.get_or_insert(label);
-                for number in rule.limits.clone() {
-                    let limit = &self.policy.limits[number];
-                    let cost = limit
-                        .cost
-                        .of(head, || callers.address().ok().flatten())
-                        .map_err(|detail| Stop::Refused(Reason::BadCost { detail }))?;
-                    let place = limit.scope.place(key, || route.key(rule, matched));
-                    charged.push(number, limit.charge(place, Op::Take(cost), rule.shadow));
+            let before = charged.charges.len();
+            match self.charge_rule(rule, matched, &route, callers, &mut charged) {
+                Err(reason) if rule.shadow => {
+                    charged.truncate(before);
+                    self.report_would_reject(&reason, head);
                 }
+                result => result?,
             }
             // A path that only some servers read as this rule's may be another rule's, which binds too.
             if rule.only && matched.whole {
@@ -86,6 +87,31 @@ impl Inner {
             }
         }
         Ok(charged)
+    }
+
+    fn charge_rule(
+        &self,
+        rule: &CompiledRule,
+        matched: Match,
+        route: &Route<'_>,
+        callers: &mut Callers<'_>,
+        charged: &mut Charged,
+    ) -> Result<(), Reason> {
+        if rule.limits.is_empty() {
+            return Ok(());
+        }
+        let (key, label) = callers.client(rule.source)?;
+        for number in rule.limits.clone() {
+            let limit = &self.policy.limits[number];
+            let cost = limit
+                .cost
+                .of(callers.head, || callers.address().ok().flatten())
+                .map_err(|detail| Reason::BadCost { detail })?;
+            let place = limit.scope.place(key, || route.key(rule, matched));
+            charged.push(number, limit.charge(place, Op::Take(cost), rule.shadow));
+        }
+        charged.client.get_or_insert(label);
+        Ok(())
     }
 
     /// The template of a request's route, for those who want to know.
@@ -114,6 +140,11 @@ impl Charged {
     pub(super) fn push(&mut self, limit: usize, charge: Charge) {
         self.limits.push(limit);
         self.charges.push(charge);
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.limits.truncate(len);
+        self.charges.truncate(len);
     }
 }
 
@@ -182,7 +213,7 @@ impl<'a> Callers<'a> {
         Self { inner, head, address: None, found: SmallVec::new() }
     }
 
-    fn client(&mut self, source: usize) -> Result<(Key, ClientLabel), Stop> {
+    fn client(&mut self, source: usize) -> Result<(Key, ClientLabel), Rejection> {
         if let Some((_, key, label)) = self.found.iter().find(|(known, ..)| *known == source) {
             return Ok((*key, *label));
         }
@@ -191,12 +222,6 @@ impl<'a> Callers<'a> {
         let key = identity.key(&self.inner.keys);
         let label = identity.label(key);
         self.note_anonymous(&identity);
-        if policy.blocked.contains(key) {
-            return Err(Stop::Refused(Reason::Blocked));
-        }
-        if policy.allowed.contains(key) {
-            return Err(Stop::Free);
-        }
         self.found.push((source, key, label));
         Ok((key, label))
     }
@@ -211,16 +236,40 @@ impl<'a> Callers<'a> {
         })
     }
 
-    fn check_address(&mut self) -> Result<(), Stop> {
-        let (allowed, blocked) = (&self.inner.policy.allowed, &self.inner.policy.blocked);
-        if !allowed.has_networks() && !blocked.has_networks() {
-            return Ok(());
+    /// What the lists say of the client, by its address and by whatever source of the policy knows it: a block holds on
+    /// routes without a rule too. A source that rejects the request knows nobody, and its rules reject it later.
+    fn standing(&mut self) -> Result<Standing, Rejection> {
+        let (inner, policy) = (self.inner, &self.inner.policy);
+        let (allowed, blocked) = (&policy.allowed, &policy.blocked);
+        let mut standing = Standing::Unlisted;
+        if allowed.has_networks() || blocked.has_networks() {
+            match self.address()? {
+                Some(address) if blocked.contains_address(address) => {
+                    let identity = Identity::address(address);
+                    return Ok(Standing::Blocked(identity.label(identity.key(&inner.keys))));
+                }
+                Some(address) if allowed.contains_address(address) => standing = Standing::Allowed,
+                _ => {}
+            }
         }
-        match self.address()? {
-            Some(address) if blocked.contains_address(address) => Err(Stop::Refused(Reason::Blocked)),
-            Some(address) if allowed.contains_address(address) => Err(Stop::Free),
-            _ => Ok(()),
+        if !allowed.has_identities() && !blocked.has_identities() {
+            return Ok(standing);
         }
+        for (number, source) in policy.sources.iter().enumerate() {
+            let Ok(identity) = source.identify(self.head, policy.proxies.as_ref()) else { continue };
+            // Whom one rule's source does not know may be known to the policy's.
+            if number > 0 && identity.is_anonymous() {
+                continue;
+            }
+            let key = identity.key(&inner.keys);
+            if blocked.contains(key) {
+                return Ok(Standing::Blocked(identity.label(key)));
+            }
+            if allowed.contains(key) {
+                standing = Standing::Allowed;
+            }
+        }
+        Ok(standing)
     }
 
     fn note_anonymous(&self, identity: &Identity<'_>) {

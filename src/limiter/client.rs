@@ -88,11 +88,12 @@ impl<'a> Charging<'a> {
 
     fn start(&self) -> ChargeFuture {
         let inner = &self.client.limiter.inner;
+        let goes_by_lists = self.act != Act::Reset;
         let state = match inner.policy.rule(self.rule) {
-            Some(_) if self.act == Act::Take && self.client.is_on(&inner.policy.blocked) => {
+            Some(_) if goes_by_lists && self.client.is_on(&inner.policy.blocked) => {
                 State::Failed(ChargeError::Blocked)
             }
-            Some(_) if self.act == Act::Take && self.client.is_on(&inner.policy.allowed) => {
+            Some(_) if goes_by_lists && self.client.is_on(&inner.policy.allowed) => {
                 State::Ready(Charged::new())
             }
             Some(rule) => match inner.engine.ask(self.charges(rule)) {
@@ -104,8 +105,16 @@ impl<'a> Charging<'a> {
                 known: inner.policy.rules.iter().map(|rule| rule.name.clone()).collect(),
             }),
         };
-        let route = self.route.filter(|_| self.act == Act::Take).map(str::to_owned);
-        ChargeFuture { limiter: self.client.limiter.clone(), route, tell: self.act == Act::Take, state }
+        let tell = self.act == Act::Take;
+        let route = match &state {
+            State::Ready(charged) if tell => {
+                inner.report_handled(charged, self.route);
+                None
+            }
+            State::Pending(_) => self.route.map(str::to_owned),
+            _ => None,
+        };
+        ChargeFuture { limiter: self.client.limiter.clone(), route, tell, state }
     }
 
     fn charges(&self, rule: &CompiledRule) -> Charged {
@@ -141,6 +150,7 @@ impl IntoFuture for Charging<'_> {
 #[must_use = "futures do nothing unless polled"]
 pub struct ChargeFuture {
     limiter: Limiter,
+    /// Of a charge that is pending.
     route: Option<String>,
     tell: bool,
     state: State,
@@ -159,7 +169,12 @@ impl Future for ChargeFuture {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let State::Pending(pending) = &mut self.state {
             self.state = match ready!(Pin::new(pending).poll(cx)) {
-                Ok(charged) => State::Ready(charged),
+                Ok(charged) => {
+                    if self.tell {
+                        self.limiter.inner.report_handled(&charged, self.route.as_deref());
+                    }
+                    State::Ready(charged)
+                }
                 Err(error) => {
                     self.limiter.inner.report_store(&error, None);
                     State::Failed(ChargeError::Store(error))
@@ -167,12 +182,7 @@ impl Future for ChargeFuture {
             };
         }
         Poll::Ready(match std::mem::replace(&mut self.state, State::Done) {
-            State::Ready(charged) => {
-                if self.tell {
-                    self.limiter.inner.report_handled(&charged, self.route.as_deref());
-                }
-                Ok(Decision::new(self.limiter.inner.clone(), charged))
-            }
+            State::Ready(charged) => Ok(Decision::new(self.limiter.inner.clone(), charged)),
             State::Failed(error) => Err(error),
             State::Pending(_) | State::Done => {
                 Err(ChargeError::Store(StoreError::new("polled again after it had answered")))

@@ -1,7 +1,7 @@
 //! How many units a request takes, before and after its answer is known.
 
 use crate::RequestHead;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use std::{fmt, num::NonZeroU32, ops::RangeInclusive, sync::Arc};
 
 /// How many units a request takes on the way in.
@@ -142,6 +142,12 @@ impl fmt::Debug for Settle {
             SettleKind::BodyBytes(grain) => write!(f, "Settle::body_bytes({grain})"),
         }
     }
+}
+
+/// A whole number as headers have it: digits and nothing else, not even the sign that `parse` takes.
+pub(crate) fn whole_number(value: &HeaderValue) -> Option<u32> {
+    let text = value.to_str().ok()?;
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 /// A grain that was checked when the limiter was built.

@@ -28,6 +28,10 @@ impl List {
         !self.networks.is_empty()
     }
 
+    pub(crate) fn has_identities(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
     pub(crate) fn contains_address(&self, address: IpAddr) -> bool {
         self.networks.contains(address)
     }
