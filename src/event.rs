@@ -10,7 +10,7 @@ use std::fmt;
 pub enum Event<'a> {
     /// A request passed all limits.
     Allowed(&'a Occasion<'a>),
-    /// A request was refused by at least one limit.
+    /// A request was refused by at least one limit. Limits that only watch may be among the violated ones.
     Refused(&'a Occasion<'a>),
     /// A request passed, and would have been refused by at least one limit that only watches.
     ShadowRefused(&'a Occasion<'a>),
@@ -18,6 +18,13 @@ pub enum Event<'a> {
     Blocked(&'a Occasion<'a>),
     /// A request was refused because nobody could be identified, or its cost could not be read.
     Rejected {
+        /// The request.
+        occasion: &'a Occasion<'a>,
+        /// Why.
+        reason: &'a str,
+    },
+    /// A rule that only watches would have rejected a request, as in [`Rejected`](Self::Rejected); it was not counted there.
+    ShadowRejected {
         /// The request.
         occasion: &'a Occasion<'a>,
         /// Why.

@@ -161,6 +161,20 @@ fn keys_hold_templates_and_never_paths() {
     }
 }
 
+/// Else a client had as many quotas for one route as there are routes that its path could be taken for.
+#[test]
+fn an_ambiguous_path_counts_on_every_route_that_it_may_be() {
+    let both = two_on_each_route().route("/users/{id}").route("/{*rest}");
+    let named = [Rule::new("users").route("/users/{id}"), Rule::new("rest").route("/{*rest}")];
+    let [users, rest] = named;
+    for policy in [Policy::new().rule(both), Policy::new().rule(two_on_each_route()).rule(users).rule(rest)] {
+        let limiter = Limiter::builder(policy).clock(ManualClock::new()).build().unwrap();
+        let app = bare(limiter.layer());
+        let paths = ["/users/1", "/x/../users/1", "/y/../users/2", "/users/1", "/other", "/other"];
+        assert_eq!(paths.map(|path| passes(&app, path)), [true, true, false, false, true, false]);
+    }
+}
+
 /// A policy without a single pattern goes by the routes of the app.
 #[cfg(feature = "axum")]
 #[test]

@@ -220,7 +220,7 @@ impl Step {
             Self::Header(name) => {
                 let value =
                     credential::header(headers, name).map_err(|Malformed| Rejection::MalformedHeader)?;
-                return Ok(value.map(|value| Identity::header(name, value)));
+                return Ok(value.map(|value| Identity::header_value(name, value)));
             }
             Self::Bearer => (credential::bearer(headers), Rejection::MalformedToken),
             Self::ApiKeyHeader(name) => (credential::header(headers, name), Rejection::MalformedApiKey),

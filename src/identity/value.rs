@@ -17,7 +17,7 @@ pub struct Identity<'a>(Kind<'a>);
 enum Kind<'a> {
     Address(IpNet),
     ApiKey(Cow<'a, [u8]>),
-    Header(&'a HeaderName, Cow<'a, [u8]>),
+    Header(Cow<'a, HeaderName>, Cow<'a, [u8]>),
     Name(Cow<'a, str>),
     Anonymous,
 }
@@ -42,10 +42,7 @@ impl<'a> Identity<'a> {
     ///
     /// It is the same client whichever way the secret came: as bearer token, in a header, query or cookie.
     pub fn api_key(key: impl Into<Cow<'a, str>>) -> Self {
-        Self::secret(match key.into() {
-            Cow::Borrowed(key) => Cow::Borrowed(key.as_bytes()),
-            Cow::Owned(key) => Cow::Owned(key.into_bytes()),
-        })
+        Self::secret(bytes(key.into()))
     }
 
     /// A client by the name that the application has for it, such as a user id.
@@ -53,6 +50,11 @@ impl<'a> Identity<'a> {
     /// All names are one namespace. Where sorts of clients could share a name, tell them apart: `user/7`, `tenant/7`.
     pub fn name(name: impl Into<Cow<'a, str>>) -> Self {
         Self(Kind::Name(name.into()))
+    }
+
+    /// A client by what a header says, as [`Source::header`](crate::Source::header) finds it, without spaces around it.
+    pub fn header(name: HeaderName, value: impl Into<Cow<'a, str>>) -> Self {
+        Self(Kind::Header(Cow::Owned(name), bytes(value.into())))
     }
 
     /// Everybody whom nothing identifies, as one client.
@@ -64,8 +66,8 @@ impl<'a> Identity<'a> {
         Self(Kind::ApiKey(key))
     }
 
-    pub(crate) const fn header(name: &'a HeaderName, value: Cow<'a, [u8]>) -> Self {
-        Self(Kind::Header(name, value))
+    pub(crate) const fn header_value(name: &'a HeaderName, value: Cow<'a, [u8]>) -> Self {
+        Self(Kind::Header(Cow::Borrowed(name), value))
     }
 
     pub(crate) const fn is_anonymous(&self) -> bool {
@@ -105,6 +107,13 @@ impl<'a> Identity<'a> {
             Kind::Name(_) => "name",
             Kind::Anonymous => ANONYMOUS,
         }
+    }
+}
+
+fn bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
     }
 }
 

@@ -58,7 +58,7 @@ impl ThrottleLayer {
     }
 
     /// Puts the [`Decision`](crate::Decision) as `Arc<Decision>` into the extensions of the request and of its
-    /// response, where limits apply. It costs a few allocations, so it is off unless asked for.
+    /// response, a refusal's too, where limits apply. It costs a few allocations, so it is off unless asked for.
     pub fn expose_decision(self) -> Self {
         self.with(|face| face.expose_decision = true)
     }

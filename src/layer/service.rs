@@ -85,7 +85,11 @@ impl Face {
         let head = RequestHead::new(request);
         inner.report(charged, head);
         if !charged.is_allowed() {
-            return Course::Refuse(self.refuse(Reason::Limited, Some(charged), head));
+            let mut response = self.refuse(Reason::Limited, Some(charged), head);
+            if self.expose_decision {
+                response.extensions_mut().insert(Arc::new(Decision::new(inner.clone(), mem::take(charged))));
+            }
+            return Course::Refuse(response);
         }
         let settles = charged.limits.iter().any(|limit| inner.policy.limits[*limit].settle.is_some());
         if self.headers == crate::HeaderStyle::Off && !settles && !self.expose_decision {
@@ -108,9 +112,8 @@ impl Face {
     /// The answer to a request that is refused.
     fn refuse(&self, reason: Reason, charged: Option<&Charged>, head: RequestHead<'_>) -> Response<Bytes> {
         let inner = &self.limiter.inner;
-        inner.report_refused(&reason, head);
         let limits: SmallVec<[LimitStatus<'_>; 4]> =
-            charged.into_iter().flat_map(|charged| charged.statuses(inner)).collect();
+            charged.into_iter().flat_map(|charged| charged.statuses(inner, &charged.readings)).collect();
         let refusal = Refusal::new(reason, &limits);
         self.refusal.respond(&refusal, head, self.headers, SystemTime::now)
     }

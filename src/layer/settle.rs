@@ -2,9 +2,10 @@
 
 use super::{ThrottleBody, layer::Face};
 use crate::{
-    Decision, LimitStatus, Reading,
-    policy::{Grain, Settlement},
+    Decision, LimitStatus,
+    policy::{Grain, Settlement, whole_number},
     response,
+    store::Readings,
 };
 use http::{HeaderMap, HeaderName, Response, StatusCode};
 use smallvec::SmallVec;
@@ -26,11 +27,9 @@ impl After {
     }
 
     pub(super) fn finish<B>(self, mut response: Response<B>) -> Response<ThrottleBody<B>> {
-        let settled = self.settle(response.status(), response.headers());
-        let mut limits: SmallVec<[LimitStatus<'_>; 4]> = self.decision.limits().collect();
-        for (number, reading) in settled {
-            limits[number].reading = reading;
-        }
+        let readings = self.settle(response.status(), response.headers());
+        let Decision { inner, charged, .. } = &*self.decision;
+        let limits: SmallVec<[LimitStatus<'_>; 4]> = charged.statuses(inner, &readings).collect();
         response::write(self.face.headers, &limits, SystemTime::now, response.headers_mut());
         if let Some(decision) = self.exposed() {
             response.extensions_mut().insert(decision);
@@ -41,27 +40,29 @@ impl After {
         }
     }
 
-    /// Gives back what does not count and adds what was not known, and answers with the charges that changed.
-    fn settle(&self, status: StatusCode, headers: &HeaderMap) -> SmallVec<[(usize, Reading); 4]> {
-        let mut settled = SmallVec::new();
+    /// Gives back what does not count and adds what was not known, and answers with what the limits say then.
+    fn settle(&self, status: StatusCode, headers: &HeaderMap) -> Readings {
+        let mut readings = self.decision.charged.readings.clone();
         for (number, settlement, taken) in self.decision.settlements() {
             let actual = match settlement {
                 Settlement::Count(counts) => Some(if counts(status) { taken } else { 0 }),
                 Settlement::Header(name) => units(headers, name),
                 Settlement::BodyBytes(_) => None,
             };
-            let reading =
-                actual.and_then(|actual| self.decision.correct(number, taken.into(), actual.into()));
-            settled.extend(reading.map(|reading| (number, reading)));
+            if let Some(reading) =
+                actual.and_then(|actual| self.decision.correct(number, taken.into(), actual.into()))
+            {
+                readings[number] = reading;
+            }
         }
-        settled
+        readings
     }
 }
 
 /// The units that a response header names, if it does so once and properly.
 fn units(headers: &HeaderMap, name: &HeaderName) -> Option<u32> {
     let mut values = headers.get_all(name).iter();
-    let units = values.next()?.to_str().ok()?.parse().ok()?;
+    let units = whole_number(values.next()?)?;
     values.next().is_none().then_some(units)
 }
 

@@ -2,16 +2,16 @@
 
 use super::{Charged, Inner, Pending};
 use crate::{
-    Charge, Identity, Key, Op, RequestHead,
+    Charge, Identity, Key, Op, Place, RequestHead,
     identity::{ClientLabel, Rejection, peer},
-    policy::{CompiledLimit, CompiledRule, Match, Paths},
+    policy::{CompiledLimit, CompiledRule, Match, Paths, Scope},
     response::Reason,
 };
 use http::{
     Method,
     header::{ACCESS_CONTROL_REQUEST_METHOD, FORWARDED, ORIGIN},
 };
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use std::net::IpAddr;
 
 /// What is to become of a request.
@@ -26,61 +26,97 @@ pub(crate) enum Admission {
     Refused(Reason),
 }
 
-/// Why no charge is made.
-enum Stop {
-    Free,
-    Refused(Reason),
+/// What the lists say of a client.
+enum Standing {
+    Unlisted,
+    Allowed,
+    Blocked(ClientLabel),
 }
 
-impl From<Rejection> for Stop {
+impl From<Rejection> for Reason {
     fn from(rejection: Rejection) -> Self {
-        Self::Refused(Reason::Unidentified {
+        Self::Unidentified {
             status: rejection.status(),
             challenge: rejection.challenge(),
             detail: rejection.detail(),
-        })
+        }
     }
 }
 
 impl Inner {
     /// Asks all limits that apply to a request; what they say is in `charged`, which comes empty.
     pub(crate) fn admit(&self, head: RequestHead<'_>, charged: &mut Charged) -> Admission {
-        if self.policy.exempt_preflights && is_preflight(head) {
-            return Admission::Free;
-        }
-        match self.collect(head, charged) {
-            Ok(()) if charged.charges.is_empty() => Admission::Free,
-            Ok(()) => self.engine.ask(charged).map_or(Admission::Decided, Admission::Waiting),
-            Err(Stop::Free) => Admission::Free,
-            Err(Stop::Refused(reason)) => Admission::Refused(reason),
-        }
+        let mut callers = Callers::new(self, head);
+        let (reason, client) = match callers.standing() {
+            Ok(Standing::Allowed) => return Admission::Free,
+            Ok(Standing::Unlisted) if self.policy.exempt_preflights && is_preflight(head) => {
+                return Admission::Free;
+            }
+            Ok(Standing::Unlisted) => match self.collect(head, &mut callers, charged) {
+                Ok(()) if charged.charges.is_empty() => return Admission::Free,
+                Ok(()) => return self.engine.ask(charged).map_or(Admission::Decided, Admission::Waiting),
+                Err(reason) => (reason, None),
+            },
+            Ok(Standing::Blocked(client)) => (Reason::Blocked, Some(client)),
+            Err(rejection) => (rejection.into(), None),
+        };
+        self.report_refused(&reason, client, head);
+        Admission::Refused(reason)
     }
 
     /// The charges of every rule that matches.
-    fn collect(&self, head: RequestHead<'_>, charged: &mut Charged) -> Result<(), Stop> {
-        let mut callers = Callers::new(self, head);
-        callers.check_lists()?;
+    fn collect(
+        &self,
+        head: RequestHead<'_>,
+        callers: &mut Callers<'_>,
+        charged: &mut Charged,
+    ) -> Result<(), Reason> {
         let route = Route::of(self, head);
         for rule in &self.policy.rules {
             let Some(matched) = route.matches(rule) else { continue };
             if rule.when.as_ref().is_some_and(|when| !when(head)) {
                 continue;
             }
-            if !rule.limits.is_empty() {
-                let key = callers.key(rule.source)?;
-                for number in rule.limits.clone() {
-                    let limit = &self.policy.limits[number];
-                    let cost = limit
-                        .cost
-                        .of(head, || callers.address().ok().flatten())
-                        .map_err(|detail| Stop::Refused(Reason::BadCost { detail }))?;
-                    let place = limit.scope.place(key, || route.key(rule, matched));
-                    charged.push(number, limit.charge(place, Op::Take(cost), rule.shadow));
+            let before = charged.charges.len();
+            match self.collect_rule(rule, &route, callers, charged) {
+                Err(reason) if rule.shadow => {
+                    charged.truncate(before);
+                    self.report_would_reject(&reason, head);
                 }
+                result => result?,
             }
             // A path that only some servers read as this rule's may be another rule's, which binds too.
             if rule.only && matched.whole {
                 break;
+            }
+        }
+        Ok(())
+    }
+
+    fn collect_rule(
+        &self,
+        rule: &CompiledRule,
+        route: &Route<'_>,
+        callers: &mut Callers<'_>,
+        charged: &mut Charged,
+    ) -> Result<(), Reason> {
+        if rule.limits.is_empty() {
+            return Ok(());
+        }
+        let client = callers.key(rule.source)?;
+        for number in rule.limits.clone() {
+            let limit = &self.policy.limits[number];
+            let cost = limit
+                .cost
+                .of(callers.head, || callers.address().ok().flatten())
+                .map_err(|detail| Reason::BadCost { detail })?;
+            let names = match limit.scope {
+                Scope::ClientAndRoute(_) => route.names(rule),
+                Scope::Client(_) | Scope::Shared(_) => smallvec![None],
+            };
+            for name in names {
+                let place = limit.scope.place(client, || self.route_key(name));
+                charged.push(number, limit.charge(place, Op::Take(cost), rule.shadow));
             }
         }
         Ok(())
@@ -113,7 +149,7 @@ impl Inner {
 }
 
 impl CompiledLimit {
-    pub(super) fn charge(&self, place: crate::Place, op: Op, shadow: bool) -> Charge {
+    pub(super) fn charge(&self, place: Place, op: Op, shadow: bool) -> Charge {
         let rate = self.quota.rate();
         Charge { place, limit: self.id, rate, max_debt: self.max_debt(rate.burst()), op, shadow }
     }
@@ -145,12 +181,23 @@ impl<'a> Route<'a> {
         rule.matcher.matches(self.method, self.template, &self.paths)
     }
 
-    /// As the router named it, else as the rule does, else as any other rule does. All that is left shares a key.
-    fn key(&self, rule: &CompiledRule, matched: Match) -> Key {
-        let pattern = || rule.matcher.pattern(matched);
-        self.inner.route_key(
-            self.template.or_else(pattern).or_else(|| self.inner.policy.templates.name(&self.paths)),
-        )
+    /// What a rule's limits per route go by: the template where a router named one; else the rule's own pattern, or any
+    /// other rule's, under each reading of the path. All that has no name shares one.
+    fn names<'s>(&'s self, rule: &'s CompiledRule) -> SmallVec<[Option<&'s str>; 2]> {
+        if self.template.is_some() {
+            return smallvec![self.template];
+        }
+        let templates = &self.inner.policy.templates;
+        let mut names = SmallVec::new();
+        for path in self.paths.iter() {
+            let name =
+                if rule.matcher.has_routes() { rule.matcher.name(path) } else { templates.name_one(path) };
+            // A reading that is not the rule's is another rule's to count.
+            if (name.is_some() || !rule.matcher.has_routes()) && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 }
 
@@ -177,7 +224,7 @@ impl<'a> Callers<'a> {
         Self { inner, head, address: None, found: SmallVec::new() }
     }
 
-    fn key(&mut self, source: usize) -> Result<Key, Stop> {
+    fn key(&mut self, source: usize) -> Result<Key, Rejection> {
         if let Some((_, key)) = self.found.iter().find(|(known, _)| *known == source) {
             return Ok(*key);
         }
@@ -185,12 +232,6 @@ impl<'a> Callers<'a> {
         let identity = policy.sources[source].identify(self.head, policy.proxies.as_ref())?;
         let key = identity.key(&self.inner.keys);
         self.note_anonymous(&identity);
-        if policy.blocked.contains(key) {
-            return Err(Stop::Refused(Reason::Blocked));
-        }
-        if policy.allowed.contains(key) {
-            return Err(Stop::Free);
-        }
         self.found.push((source, key));
         Ok(key)
     }
@@ -205,33 +246,40 @@ impl<'a> Callers<'a> {
         })
     }
 
-    /// The lists come before the rules, and whoever is on both is refused.
-    fn check_lists(&mut self) -> Result<(), Stop> {
-        let (allowed, blocked) = (&self.inner.policy.allowed, &self.inner.policy.blocked);
-        if self.is_blocked() {
-            return Err(Stop::Refused(Reason::Blocked));
+    /// What the lists say of the client, by its address and by whatever source of the policy knows it: a block holds on
+    /// routes without a rule too. A source that rejects the request knows nobody, and its rules reject it later.
+    fn standing(&mut self) -> Result<Standing, Rejection> {
+        let (inner, policy) = (self.inner, &self.inner.policy);
+        let (allowed, blocked) = (&policy.allowed, &policy.blocked);
+        let mut standing = Standing::Unlisted;
+        if allowed.has_networks() || blocked.has_networks() {
+            match self.address()? {
+                Some(address) if blocked.contains_address(address) => {
+                    let identity = Identity::address(address);
+                    return Ok(Standing::Blocked(identity.label(identity.key(&inner.keys))));
+                }
+                Some(address) if allowed.contains_address(address) => standing = Standing::Allowed,
+                _ => {}
+            }
         }
-        if !allowed.has_networks() && !blocked.has_networks() {
-            return Ok(());
+        if !allowed.has_identities() && !blocked.has_identities() {
+            return Ok(standing);
         }
-        match self.address()? {
-            Some(address) if blocked.contains_address(address) => Err(Stop::Refused(Reason::Blocked)),
-            Some(address) if allowed.contains_address(address) => Err(Stop::Free),
-            _ => Ok(()),
+        for (number, source) in policy.sources.iter().enumerate() {
+            let Ok(identity) = source.identify(self.head, policy.proxies.as_ref()) else { continue };
+            // Whom one rule's source does not know may be known to the policy's.
+            if number > 0 && identity.is_anonymous() {
+                continue;
+            }
+            let key = identity.key(&inner.keys);
+            if blocked.contains(key) {
+                return Ok(Standing::Blocked(identity.label(key)));
+            }
+            if allowed.contains(key) {
+                standing = Standing::Allowed;
+            }
         }
-    }
-
-    /// Whether any source knows a client of the block list, even where no limit asks for it. Whether it matters that
-    /// one finds nobody, or something malformed, is for the rules.
-    fn is_blocked(&self) -> bool {
-        let Inner { policy, keys, .. } = self.inner;
-        let is_blocked =
-            |identity: Identity<'_>| !identity.is_anonymous() && policy.blocked.contains(identity.key(keys));
-        policy.blocked.has_identities()
-            && policy
-                .sources
-                .iter()
-                .any(|source| source.identify(self.head, policy.proxies.as_ref()).is_ok_and(is_blocked))
+        Ok(standing)
     }
 
     fn note_anonymous(&self, identity: &Identity<'_>) {

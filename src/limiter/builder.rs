@@ -85,11 +85,13 @@ impl LimiterBuilder {
     pub fn build(self) -> Result<Limiter, BuildError> {
         let secret = self.secret.map_or_else(random, Ok).map_err(BuildError::one)?;
         let keys = Keys::new(secret);
-        let policy = Compiled::new(&self.policy, &keys)?;
+        let policy = Compiled::new(&self.policy, &keys);
+        let shared = policy.as_ref().map_or(0, Compiled::shared_limits);
         let engine = match self.store {
-            Some(store) => Engine::Remote(store),
-            None => Engine::Memory(memory(self.bytes, self.clock, policy.shared_limits())?),
+            Some(store) => Ok(Engine::Remote(store)),
+            None => memory(self.bytes, self.clock, shared).map(Engine::Memory),
         };
+        let (policy, engine) = BuildError::both(policy, engine)?;
         let inner = Inner {
             policy,
             keys,
@@ -114,11 +116,11 @@ impl fmt::Debug for LimiterBuilder {
     }
 }
 
-fn memory(bytes: usize, clock: Option<ManualClock>, shared: usize) -> Result<Memory, BuildError> {
+fn memory(bytes: usize, clock: Option<ManualClock>, shared: usize) -> Result<Memory, Mistake> {
     let least = Memory::min_bytes(shared);
     if !(least..=isize::MAX as usize).contains(&bytes) {
         let reason = format!("{bytes} bytes are too few or too many; {least} to {} are accepted", isize::MAX);
-        return Err(BuildError::one(Mistake::Setting { setting: "memory_bytes", reason }));
+        return Err(Mistake::Setting { setting: "memory_bytes", reason });
     }
     Ok(Memory::new(clock.map_or_else(Timeline::system, Timeline::manual), bytes, shared))
 }

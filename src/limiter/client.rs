@@ -92,10 +92,11 @@ impl<'a> Charging<'a> {
             return State::Failed(ChargeError::UnknownRule { rule: self.rule.to_owned(), known });
         };
         let mut charged = Charged::default();
-        if self.act == Act::Take && self.client.is_on(&inner.policy.blocked) {
+        let goes_by_lists = self.act != Act::Reset;
+        if goes_by_lists && self.client.is_on(&inner.policy.blocked) {
             return State::Failed(ChargeError::Blocked);
         }
-        if self.act != Act::Take || !self.client.is_on(&inner.policy.allowed) {
+        if !goes_by_lists || !self.client.is_on(&inner.policy.allowed) {
             self.collect(rule, &mut charged);
         }
         match inner.engine.ask(&mut charged) {

@@ -31,6 +31,11 @@ impl Charged {
         self.charges.push(charge);
     }
 
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.limits.truncate(len);
+        self.charges.truncate(len);
+    }
+
     pub(crate) fn is_allowed(&self) -> bool {
         self.charges.iter().zip(&self.readings).all(|(charge, reading)| charge.shadow || reading.is_allowed())
     }
@@ -49,11 +54,25 @@ impl Charged {
         self.limits.get(refused.unwrap_or(0)).copied()
     }
 
-    /// What each limit says, in the order of the policy.
-    pub(crate) fn statuses<'a>(&'a self, inner: &'a Inner) -> impl Iterator<Item = LimitStatus<'a>> {
-        self.charges.iter().zip(&self.limits).zip(&self.readings).map(|((charge, limit), reading)| {
-            let limit = &inner.policy.limits[*limit];
-            LimitStatus {
+    /// What each limit says, in the order of the policy. A limit that was charged on several routes, because the path can
+    /// be read in several ways, says what the tightest of them does.
+    pub(crate) fn statuses<'a>(
+        &'a self,
+        inner: &'a Inner,
+        readings: &'a [Reading],
+    ) -> impl Iterator<Item = LimitStatus<'a>> {
+        let mut start = 0;
+        self.limits.chunk_by(|a, b| a == b).filter_map(move |same| {
+            let numbers = start..start + same.len();
+            start = numbers.end;
+            let (charge, reading) = self
+                .charges
+                .get(numbers.clone())?
+                .iter()
+                .zip(readings.get(numbers)?)
+                .max_by_key(|(_, reading)| reading.tightness())?;
+            let limit = &inner.policy.limits[*same.first()?];
+            Some(LimitStatus {
                 rule: &inner.policy.rules[limit.rule].name,
                 limit: &limit.name,
                 quota: limit.quota.quota(),
@@ -61,7 +80,7 @@ impl Charged {
                 reading: *reading,
                 shadow: charge.shadow,
                 policy: limit.policy_value(),
-            }
+            })
         })
     }
 }
@@ -91,7 +110,7 @@ impl Decision {
 
     /// What each limit said, in the order of the policy.
     pub fn limits(&self) -> impl Iterator<Item = LimitStatus<'_>> {
-        self.charged.statuses(&self.inner)
+        self.charged.statuses(&self.inner, &self.charged.readings)
     }
 
     /// How long until all limits would admit it, if nothing else is charged.

@@ -52,7 +52,7 @@ impl Inner {
         method: Option<&Method>,
         route: Option<&str>,
     ) {
-        let limits: SmallVec<[LimitStatus<'_>; 4]> = charged.statuses(self).collect();
+        let limits: SmallVec<[LimitStatus<'_>; 4]> = charged.statuses(self, &charged.readings).collect();
         let occasion = Occasion { limits: &limits, ..self.occasion(client, method, route) };
         self.emit(&match (charged.is_allowed(), charged.is_shadow_refused()) {
             (false, _) => Event::Refused(&occasion),
@@ -62,17 +62,20 @@ impl Inner {
     }
 
     /// Tells of a request that was refused before any limit was asked.
-    pub(crate) fn report_refused(&self, reason: &Reason, head: RequestHead<'_>) {
-        if matches!(reason, Reason::Limited | Reason::StoreDown { .. }) {
-            return; // told where that was found
-        }
-        let occasion = self.occasion(self.client(head, None), Some(head.method()), self.route(head));
-        self.emit(&match reason {
-            Reason::Blocked => Event::Blocked(&occasion),
-            Reason::Unidentified { detail, .. } => Event::Rejected { occasion: &occasion, reason: detail },
-            Reason::BadCost { detail } => Event::Rejected { occasion: &occasion, reason: detail },
-            Reason::Limited | Reason::StoreDown { .. } => return,
+    pub(super) fn report_refused(&self, reason: &Reason, client: Option<ClientLabel>, head: RequestHead<'_>) {
+        let occasion = &self.occasion(client, Some(head.method()), self.route(head));
+        self.emit(&match rejection(reason) {
+            Some(reason) => Event::Rejected { occasion, reason },
+            None => Event::Blocked(occasion),
         });
+    }
+
+    /// Tells of a request that a rule would have rejected if it did not only watch.
+    pub(super) fn report_would_reject(&self, reason: &Reason, head: RequestHead<'_>) {
+        let occasion = &self.occasion(None, Some(head.method()), self.route(head));
+        if let Some(reason) = rejection(reason) {
+            self.emit(&Event::ShadowRejected { occasion, reason });
+        }
     }
 
     pub(crate) fn report_store(&self, error: &crate::StoreError, head: Option<RequestHead<'_>>) {
@@ -109,5 +112,14 @@ impl Inner {
             let advice = "a request was refused whose peer sends forwarding headers and is not among the trusted proxies; if the peer is a proxy of yours, all its clients share one quota: name it with `Policy::trust_proxies`";
             self.emit(&Event::UntrustedProxy { advice });
         }
+    }
+}
+
+/// What is wrong with a request that is rejected.
+fn rejection(reason: &Reason) -> Option<&str> {
+    match reason {
+        Reason::Unidentified { detail, .. } => Some(detail),
+        Reason::BadCost { detail } => Some(detail),
+        Reason::Limited | Reason::Blocked | Reason::StoreDown { .. } => None,
     }
 }

@@ -9,20 +9,15 @@ pub(crate) fn trace(event: &Event<'_>) {
         Event::Allowed(occasion) => {
             trace!(client = %occasion.client(), route = occasion.route, "allowed");
         }
-        Event::Refused(occasion) => violations(occasion, "refused"),
-        Event::ShadowRefused(occasion) => violations(occasion, "would be refused"),
+        Event::Refused(occasion) | Event::ShadowRefused(occasion) => violations(occasion),
         Event::Blocked(occasion) => info!(
             method = occasion.method.map(|method| method.as_str()),
             route = occasion.route,
             client = %occasion.client(),
             "blocked"
         ),
-        Event::Rejected { occasion, reason } => info!(
-            method = occasion.method.map(|method| method.as_str()),
-            route = occasion.route,
-            reason,
-            "rejected"
-        ),
+        Event::Rejected { occasion, reason } => rejection(occasion, reason, "rejected"),
+        Event::ShadowRejected { occasion, reason } => rejection(occasion, reason, "would be rejected"),
         Event::StoreFailed { occasion, error } => {
             warn!(
                 method = occasion.method.map(|method| method.as_str()),
@@ -37,8 +32,13 @@ pub(crate) fn trace(event: &Event<'_>) {
     }
 }
 
-fn violations(occasion: &Occasion<'_>, what: &str) {
+fn rejection(occasion: &Occasion<'_>, reason: &str, what: &str) {
+    info!(method = occasion.method.map(|method| method.as_str()), route = occasion.route, reason, "{what}");
+}
+
+fn violations(occasion: &Occasion<'_>) {
     for limit in occasion.violated() {
+        let what = if limit.shadow { "would be refused" } else { "refused" };
         info!(
             method = occasion.method.map(|method| method.as_str()),
             route = occasion.route,

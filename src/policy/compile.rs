@@ -143,6 +143,10 @@ fn never(cost: u32, quota: Quota) -> String {
     )
 }
 
+fn no_header(name: &str) -> String {
+    format!("{name:?} is no header name; one is made of letters, digits and !#$%&'*+-.^_`|~")
+}
+
 struct Compiler<'k> {
     keys: &'k Keys,
     mistakes: Vec<Mistake>,
@@ -286,7 +290,7 @@ impl Compiler<'_> {
                     wrong(format!("nobody may set header {name:?}; say who, with `trusting`"));
                 }
                 let header = HeaderName::try_from(name.as_str()).unwrap_or_else(|_| {
-                    wrong(format!("{name:?} is no header name"));
+                    wrong(no_header(name));
                     http::header::VIA // never used, because the mistake ends the build
                 });
                 let text = format!(
@@ -294,7 +298,9 @@ impl Compiler<'_> {
                     range.start(),
                     range.end()
                 );
-                let trusted = Networks::compile(trusted, "callers that may set a cost", &mut self.mistakes);
+                let mut mistakes = Vec::new();
+                let trusted = Networks::compile(trusted, "callers that may set a cost", &mut mistakes);
+                mistakes.iter().for_each(|mistake| wrong(mistake.to_string()));
                 UnitCost::Header { name: header, range: range.clone(), trusted, text }
             }
         }
@@ -303,9 +309,9 @@ impl Compiler<'_> {
     fn settle(&mut self, rule: &Rule, limit: &Limit, settle: &Settle) -> Option<Settlement> {
         let settlement = match &settle.0 {
             SettleKind::Count(counts) => Ok(Settlement::Count(counts.clone())),
-            SettleKind::Header(name) => HeaderName::try_from(name.as_str())
-                .map(Settlement::Header)
-                .map_err(|_| format!("{name:?} is no header name")),
+            SettleKind::Header(name) => {
+                HeaderName::try_from(name.as_str()).map(Settlement::Header).map_err(|_| no_header(name))
+            }
             SettleKind::BodyBytes(grain) => Grain::new(*grain)
                 .map(Settlement::BodyBytes)
                 .ok_or_else(|| "a grain of 0 bytes; use at least 1, such as 1024".to_owned()),

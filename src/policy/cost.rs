@@ -1,7 +1,7 @@
 //! How many units a request takes, before and after its answer is known.
 
 use crate::{RequestHead, identity::Networks};
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use std::{fmt, net::IpAddr, num::NonZeroU32, ops::RangeInclusive, sync::Arc};
 
 /// How many units a request takes on the way in.
@@ -144,6 +144,12 @@ impl fmt::Debug for Settle {
     }
 }
 
+/// A whole number as headers have it: digits and nothing else, not even the sign that `parse` takes.
+pub(crate) fn whole_number(value: &HeaderValue) -> Option<u32> {
+    let text = value.to_str().ok()?;
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
 /// A grain that was checked when the limiter was built.
 pub(crate) type Grain = NonZeroU32;
 
@@ -197,8 +203,7 @@ impl UnitCost {
                 if !client().is_some_and(|client| trusted.contains(client)) {
                     return Ok(1);
                 }
-                let units = value.to_str().ok().and_then(|text| text.parse().ok());
-                match units.filter(|units| range.contains(units) && values.next().is_none()) {
+                match whole_number(value).filter(|units| range.contains(units) && values.next().is_none()) {
                     Some(units) => Ok(units),
                     None => Err(text.clone()),
                 }

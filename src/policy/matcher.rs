@@ -78,9 +78,15 @@ impl Matcher {
         pattern.map(|found| Match { pattern: Some(found), whole })
     }
 
-    /// The text of the pattern that matched.
-    pub(crate) fn pattern(&self, matched: Match) -> Option<&str> {
-        self.routes.as_ref()?.patterns.get(matched.pattern?).map(Pattern::text)
+    /// Whether the rule is for some paths only.
+    pub(crate) const fn has_routes(&self) -> bool {
+        self.routes.is_some()
+    }
+
+    /// The text of the rule's pattern that matches one reading of a path.
+    pub(crate) fn name(&self, path: &str) -> Option<&str> {
+        let routes = self.routes.as_ref()?;
+        routes.patterns.get(at(&routes.router, path)?).map(Pattern::text)
     }
 
     /// Whether it is certain that all that `later` matches is matched here too.
@@ -164,8 +170,13 @@ impl Templates {
 
     /// The most specific pattern that matches the first reading that any matches.
     pub(crate) fn name(&self, paths: &Paths<'_>) -> Option<&str> {
-        let most_specific = |reading| self.routers.iter().filter_map(|(_, router)| at(router, reading)).min();
-        self.patterns.get(paths.iter().find_map(most_specific)?).map(Pattern::text)
+        paths.iter().find_map(|path| self.name_one(path))
+    }
+
+    /// The most specific pattern that matches one reading of a path.
+    pub(crate) fn name_one(&self, path: &str) -> Option<&str> {
+        let found = self.routers.iter().filter_map(|(_, router)| at(router, path)).min()?;
+        self.patterns.get(found).map(Pattern::text)
     }
 }
 

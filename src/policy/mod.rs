@@ -14,7 +14,7 @@ mod pattern;
 use crate::{Identity, Quota, RequestHead, Source, TrustedProxies};
 pub(crate) use compile::{Compiled, CompiledLimit, CompiledRule, Scope};
 pub use cost::{Cost, Settle};
-pub(crate) use cost::{Grain, Settlement};
+pub(crate) use cost::{Grain, Settlement, whole_number};
 use http::Method;
 pub(crate) use lists::List;
 pub(crate) use matcher::Match;
@@ -95,7 +95,7 @@ impl Policy {
         self
     }
 
-    /// A client that no rule applies to.
+    /// A client that no rule applies to, as the policy's source or a rule's own one finds it.
     #[must_use]
     pub fn allow(mut self, identity: Identity<'static>) -> Self {
         self.allowed.identities.push(identity);
@@ -109,14 +109,18 @@ impl Policy {
         self
     }
 
-    /// A client that is refused with 403. Whoever is on both lists is refused.
+    /// A client that is refused with 403 on every route, as the policy's source or a rule's own one finds it. Whoever is
+    /// on both lists is refused.
+    ///
+    /// Where no source goes by address, block addresses with [`block_networks`](Self::block_networks).
     #[must_use]
     pub fn block(mut self, identity: Identity<'static>) -> Self {
         self.blocked.identities.push(identity);
         self
     }
 
-    /// Lets the browsers' CORS preflights (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) pass uncounted.
+    /// Lets the browsers' CORS preflights (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) pass uncounted,
+    /// but not those of blocked clients.
     #[must_use]
     pub const fn exempt_preflights(mut self) -> Self {
         self.exempt_preflights = true;

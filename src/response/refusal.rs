@@ -35,12 +35,12 @@ pub enum Reason {
         status: StatusCode,
         /// `WWW-Authenticate`, which a 401 must have.
         challenge: Option<HeaderValue>,
-        /// What is wrong, as a sentence.
+        /// What is wrong and how to mend it, without a full stop.
         detail: &'static str,
     },
     /// The request says a cost that is malformed or not accepted: 400.
     BadCost {
-        /// What is wrong and what is accepted, in sentences.
+        /// What is wrong and what is accepted, without a full stop.
         detail: String,
     },
     /// The store cannot be reached and the policy is to refuse then: 503.
@@ -279,8 +279,8 @@ impl Display for Detail<'_> {
         match &self.refusal.reason {
             Reason::Limited => self.limited(f)?,
             Reason::Blocked => f.write_str("This client is blocked.")?,
-            Reason::Unidentified { detail, .. } => f.write_str(detail)?,
-            Reason::BadCost { detail } => f.write_str(detail)?,
+            Reason::Unidentified { detail, .. } => write!(f, "{detail}.")?,
+            Reason::BadCost { detail } => write!(f, "{detail}.")?,
             Reason::StoreDown { .. } => f.write_str("Requests cannot be counted at the moment.")?,
         }
         if let Some(secs) = self.refusal.retry_after_secs() {

@@ -268,7 +268,7 @@ fn grpc_messages_are_escaped_and_grpc_types_told_apart() {
     let custom: super::refusal::Custom = Arc::new(|_, _| Response::new(Bytes::from_static(b"own")));
     let style = RefusalStyle { custom: Some(custom), ..RefusalStyle::default() };
     let response = answer(&style, &refusal, Some("application/grpc"));
-    assert_eq!(lines(response.headers(), "grpc-message"), ["50%25 %E2%80%93 no"]);
+    assert_eq!(lines(response.headers(), "grpc-message"), ["50%25 %E2%80%93 no."]);
     for (sent, got) in [
         ("Application/gRPC; charset=utf-8", "application/grpc"),
         ("application/grpc+json", "application/grpc"),

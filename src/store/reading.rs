@@ -52,6 +52,11 @@ impl Reading {
         self.wait == NEVER
     }
 
+    /// The longest wait is the tightest, and then the largest debt.
+    pub(crate) const fn tightness(&self) -> (u64, u64) {
+        (self.wait, self.debt)
+    }
+
     /// How long until the charge would fit, if nothing else is charged; nothing where it fits now or never will.
     pub const fn retry_after(&self) -> Option<Duration> {
         if self.wait == 0 || self.wait == NEVER { None } else { Some(Duration::from_nanos(self.wait)) }

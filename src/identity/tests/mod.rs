@@ -118,7 +118,7 @@ fn ipv6_rotation_inside_a_64_gains_nothing() {
 #[test]
 fn delimiters_and_kinds_do_not_collide() {
     let (short, long) = ("x-a".parse().unwrap(), "x-ab".parse().unwrap());
-    let header = |name, value: &'static str| Identity::header(name, value.as_bytes().into());
+    let header = |name, value: &'static str| Identity::header_value(name, value.as_bytes().into());
     let (v4, v6) = (ip("49.46.50.46"), ip("2001:db8::1"));
     let identities = [
         Identity::anonymous(),
@@ -266,7 +266,7 @@ fn mistakes_are_found_when_compiling() {
 #[test]
 fn secrets_and_addresses_are_not_printed() {
     let (name, owner) = ("x-tenant".parse().unwrap(), Keys::new([7; 16]));
-    let header = Identity::header(&name, b"s3cret".as_slice().into());
+    let header = Identity::header_value(&name, b"s3cret".as_slice().into());
     for (identity, kind) in [
         (Identity::api_key("s3cret"), "api_key"),
         (Identity::name("s3cret"), "name"),
