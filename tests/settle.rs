@@ -11,7 +11,6 @@ use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, Empty, StreamBody};
 use std::{
     convert::Infallible,
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
