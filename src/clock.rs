@@ -4,7 +4,10 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
@@ -122,10 +125,10 @@ impl Timeline {
     }
 
     pub(crate) fn now(&self) -> u64 {
-        let now = self.source.read().saturating_add(self.lead.load(Relaxed));
-        let (high, grain) = (self.high.load(Relaxed), self.source.grain());
+        let (now, high) = self.read();
+        let grain = self.source.grain();
         if now > high.saturating_add(grain) {
-            self.high.fetch_max(now, Relaxed);
+            self.high.fetch_max(now, Release);
         } else if now.saturating_add(grain) < high {
             return self.step_back();
         }
@@ -136,10 +139,16 @@ impl Timeline {
     #[cold]
     fn step_back(&self) -> u64 {
         let _alone = self.stepping.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.source.read().saturating_add(self.lead.load(Relaxed));
-        let high = self.high.load(Relaxed);
-        self.lead.fetch_add(high.saturating_sub(now), Relaxed);
+        let (now, high) = self.read();
+        self.lead.fetch_add(high.saturating_sub(now), Release);
         now.max(high).min(END)
+    }
+
+    /// The time and the latest one seen before. The clock is read last: what another thread did meanwhile can only make
+    /// the time later than what it is compared with, never look like a step back, nor add one twice.
+    fn read(&self) -> (u64, u64) {
+        let (lead, high) = (self.lead.load(Acquire), self.high.load(Acquire));
+        (self.source.read().saturating_add(lead), high)
     }
 }
 
@@ -181,6 +190,25 @@ mod tests {
         assert_eq!(time.now(), start + 57);
         clock.advance(Duration::MAX);
         assert_eq!(time.now(), END);
+    }
+
+    /// A clock that moves on while another thread reads it was not set back.
+    #[test]
+    fn time_gains_nothing_from_many_readers() {
+        let clock = ManualClock::new();
+        let time = Timeline::manual(clock.clone());
+        let start = time.now();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1_000_000 {
+                        clock.advance(Duration::from_nanos(1));
+                        time.now();
+                    }
+                });
+            }
+        });
+        assert_eq!(time.now(), start + 4_000_000);
     }
 
     #[test]

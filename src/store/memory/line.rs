@@ -37,7 +37,7 @@ pub(super) struct Entry {
     pub(super) interval: Interval,
 }
 
-/// An interval in 32 bits, to 1.5e-8 of itself: 6 bits of exponent and 26 of mantissa.
+/// An interval in 32 bits, to 3e-8 of itself and never more than it: 6 bits of exponent and 26 of mantissa.
 ///
 /// That is enough to see that a quota has changed, and to carry debt over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -113,6 +113,11 @@ impl Line {
     /// A slot that owes nothing any more and is not among those `taken`.
     pub(super) fn free(&self, now: u64, taken: &[Option<usize>]) -> Option<usize> {
         (0..SLOTS).find(|slot| self.untils[*slot].load(Relaxed) <= now && !taken.contains(&Some(*slot)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn tag(&self, slot: usize) -> Tag {
+        Tag { high: self.tags[slot].load(Relaxed), low: (self.notes[slot].load(Relaxed) >> 32) as u32 }
     }
 
     pub(super) fn read(&self, slot: usize) -> Entry {

@@ -1,11 +1,13 @@
 //! Counting in process: governor's arithmetic over a table of a fixed size.
 //!
-//! A charge locks the few lines that its limits lie in, finds them, decides, writes and lets go. Nothing is written
+//! A charge locks the few lines that its limits lie in, finds them, decides, writes and lets go. Nothing is charged
 //! unless all enforced limits fit, and nobody sees a state in between.
 
 mod gcra;
 mod line;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use super::{Charge, Op, Place, Reading, Readings};
 use crate::clock::Timeline;
@@ -134,6 +136,9 @@ fn homes(table: &Table, charges: &[Charge]) -> impl Iterator<Item = usize> {
 }
 
 /// First all that are there, then places for those that are not, so that none of the former is given away.
+///
+/// Enforced charges choose before watched ones. A watched one may leave its place unused when they are written; if they
+/// had to choose around it, an old entry of theirs could lie there and hide the new one.
 fn find_all(
     locked: &Locked<'_>,
     table: &Table,
@@ -147,31 +152,44 @@ fn find_all(
             Place::Shared(_) => None,
         });
     }
-    for (i, charge) in charges.iter().enumerate() {
-        if let (Place::Client(key), true, None) = (charge.place, charge.adds(), spots[i]) {
-            spots[i] = locked.claim(table.home(key), Table::tag(key, charge.limit), now, &spots)?;
+    for shadow in [false, true] {
+        for (i, charge) in charges.iter().enumerate().filter(|(_, charge)| charge.shadow == shadow) {
+            if let (Place::Client(key), true, None) = (charge.place, charge.adds(), spots[i]) {
+                spots[i] = locked.claim(table.home(key), Table::tag(key, charge.limit), now, &spots)?;
+            }
         }
     }
     Ok(spots)
 }
 
-/// What is owed in nanoseconds, in the terms of the charge's rate.
-///
-/// Debt that was written under another rate is carried over in units, and no rate lets more be owed than it admits.
-/// So nobody stays locked out after a raise, and nobody gets a fresh bucket by a change.
-fn debt(charge: &Charge, entry: Entry, now: u64) -> u64 {
-    let owed = entry.until.saturating_sub(now);
-    if owed == 0 {
-        return 0;
+/// What is owed in nanoseconds, in the terms of a charge's rate.
+#[derive(Clone, Copy)]
+struct Debt {
+    nanos: u64,
+    /// Whether it was written in other terms. Then it is written anew, even if nothing is charged: a client that was only
+    /// refused since a change would else owe on at the old rate, and the wait that it was told would not hold.
+    carried: bool,
+}
+
+impl Debt {
+    /// Debt that was written under another rate is carried over in units, and no rate lets more be owed than it admits.
+    /// So nobody stays locked out after a raise, and nobody gets a fresh bucket by a change.
+    fn of(charge: &Charge, entry: Entry, now: u64) -> Self {
+        let owed = entry.until.saturating_sub(now);
+        if owed == 0 {
+            return Self { nanos: 0, carried: false };
+        }
+        let interval = charge.rate.interval_ns();
+        let same_rate = entry.interval == Interval::of(interval);
+        let carried = if same_rate {
+            owed
+        } else {
+            let carried = (owed as u128 * interval as u128).div_ceil(entry.interval.nanos().max(1) as u128);
+            u64::try_from(carried).unwrap_or(u64::MAX)
+        };
+        let nanos = carried.min(charge.most_ns());
+        Self { nanos, carried: !same_rate || nanos != owed }
     }
-    let interval = charge.rate.interval_ns();
-    let owed = if entry.interval == Interval::of(interval) {
-        owed
-    } else {
-        let carried = (owed as u128 * interval as u128).div_ceil(entry.interval.nanos().max(1) as u128);
-        u64::try_from(carried).unwrap_or(u64::MAX)
-    };
-    owed.min(charge.most_ns())
 }
 
 /// Decides charges whose entries are `read` and written under locks that the caller holds.
@@ -185,7 +203,7 @@ fn decide(
     let mut outcomes: SmallVec<[Outcome; 4]> = SmallVec::new();
     let (mut fits, mut shadow_fits) = (true, true);
     for (number, charge) in charges.iter().enumerate() {
-        let outcome = Outcome::of(charge, debt(charge, read(number), now), now);
+        let outcome = Outcome::of(charge, Debt::of(charge, read(number), now), now);
         if outcome.wait > 0 {
             *(if charge.shadow { &mut shadow_fits } else { &mut fits }) = false;
         }
@@ -203,7 +221,7 @@ fn decide(
             0 => Reading::allowed_ns(debt),
             wait => Reading::refused_ns(debt, wait),
         });
-        if debt != outcome.before {
+        if debt != outcome.before || outcome.carried {
             let until = if debt == 0 { 0 } else { now + debt };
             write(number, Entry { until, interval: Interval::of(charge.rate.interval_ns()) });
         }
@@ -213,27 +231,29 @@ fn decide(
 /// What a charge finds and what it would leave, in nanoseconds of debt.
 struct Outcome {
     before: u64,
+    carried: bool,
     after: u64,
     /// 0 where it fits, `u64::MAX` where it never will.
     wait: u64,
 }
 
 impl Outcome {
-    fn of(charge: &Charge, before: u64, now: u64) -> Self {
+    fn of(charge: &Charge, debt: Debt, now: u64) -> Self {
+        let Debt { nanos: before, carried } = debt;
         let units = |n: u32| charge.rate.interval_ns().saturating_mul(n.into());
         let after = match charge.op {
             Op::Take(cost) | Op::Peek(cost) => match NonZeroU32::new(cost) {
                 None => before,
                 Some(cost) => match gcra::take(charge.rate, now, before, cost) {
                     Ok(after) => after,
-                    Err(wait) => return Self { before, after: before, wait },
+                    Err(wait) => return Self { before, carried, after: before, wait },
                 },
             },
             Op::Give(n) => before.saturating_sub(units(n)),
             Op::Owe(n) => before.saturating_add(units(n)).min(charge.most_ns()),
             Op::Clear => 0,
         };
-        Self { before, after, wait: 0 }
+        Self { before, carried, after, wait: 0 }
     }
 }
 
