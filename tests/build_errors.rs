@@ -1,5 +1,5 @@
 //! Every mistake in a policy is found when the limiter is built, with where it stands and how to mend it.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use http::Method;
 use std::time::Duration;
