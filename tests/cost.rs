@@ -54,6 +54,16 @@ async fn what_never_fits_is_told_so() {
     let detail = json(refused).await["detail"].to_string();
     assert!(detail.contains("more than a limit ever admits: work (10/minute)"), "{detail}");
     assert_eq!(app.admits(20, || get("/")).await, 10, "and it took nothing");
+
+    // Another limit would admit it in a while, but that does not help either.
+    let limit = |name| Limit::per_client(name, Quota::per_minute(90)).cost(Cost::by(|_| 9));
+    let rule = Rule::new("work").limit(limit("small")).limit(limit("large"));
+    let (limiter, _) = build(Policy::new().rule(rule));
+    let client = limiter.client(&Identity::address([192, 0, 2, 1].into()));
+    client.charge("work").cost(85).await.unwrap();
+    limiter.set_quota("small", Quota::per_minute(5)).unwrap();
+    let refused = ok(&limiter).send(get("/")).await;
+    assert_eq!((refused.status().as_u16(), line(&refused, "retry-after")), (429, None));
 }
 
 #[tokio::test]

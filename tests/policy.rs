@@ -92,9 +92,12 @@ async fn a_shadow_rule_does_not_refuse_what_it_cannot_identify_or_price() {
         .limit(Limit::per_client("first", minute(100)))
         .limit(Limit::per_client("priced", minute(5)).cost(cost))
         .shadow();
-    let app = ok(&build(Policy::new().rule(watched.clone()).rule(rule("all", 4))).0);
+    let (limiter, _) = build(Policy::new().rule(watched.clone()).rule(rule("all", 4)));
+    let app = ok(&limiter);
     assert_eq!(app.status(get("/")).await, 200);
     assert_eq!(app.status(with(keyed("a", "/"), "x-cost", "many")).await, 200);
+    let peek = limiter.client(&Identity::api_key("a")).peek("watched").await.unwrap();
+    assert_eq!(peek.limits().map(|limit| limit.remaining()).collect::<Vec<_>>(), [100, 5], "all or nothing");
     assert_eq!(app.status(with(keyed("a", "/"), "x-api-key", "b")).await, 200);
     assert_eq!(app.admits(9, || get("/")).await, 1, "the enforced rule counted all of them");
 

@@ -238,12 +238,11 @@ async fn without_a_response_a_request_stays_charged() {
     drop(future);
     assert_eq!(remaining(&limiter).await, 9, "dropped half-way");
     drop(service.call(get("/")));
-    drop(service.call(get("/")));
-    assert_eq!(remaining(&limiter).await, 7, "dropped before it was polled");
+    assert_eq!(remaining(&limiter).await, 8, "dropped before it was polled");
 
     let failing = service_fn(|_| std::future::ready(Err::<Response<Body>, _>("broken")));
     assert_eq!(limiter.layer().layer(failing).oneshot(get("/")).await.unwrap_err(), "broken");
-    assert_eq!(remaining(&limiter).await, 6, "the service failed");
+    assert_eq!(remaining(&limiter).await, 7, "the service failed");
 }
 
 #[tokio::test]
