@@ -9,20 +9,21 @@
 
 use axum::{
     Router,
-    extract::{ConnectInfo, State, WebSocketUpgrade, ws::WebSocket},
-    http::{StatusCode, header::RETRY_AFTER},
+    body::Body,
+    extract::{State, WebSocketUpgrade, ws::WebSocket},
+    http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::{any, post},
 };
 use std::{env, error::Error, net::SocketAddr};
-use tidegate::{Client, Identity, Limit, Limiter, Policy, Rule};
+use tidegate::{Client, Limit, Limiter, Policy, RequestHead, Rule, ThrottleLayer};
 use tokio::net::TcpListener;
 
-type Peer = ConnectInfo<SocketAddr>;
-
-async fn chat(ws: WebSocketUpgrade, State(limiter): State<Limiter>, peer: Peer) -> Response {
-    let client = limiter.client(&Identity::address(peer.ip()));
-    ws.on_upgrade(|socket| echo(socket, client))
+async fn chat(ws: WebSocketUpgrade, State(layer): State<ThrottleLayer>, parts: Parts) -> Response {
+    match layer.limiter().identify(RequestHead::from_parts(&parts)) {
+        Ok(client) => ws.on_upgrade(|socket| echo(socket, client)),
+        Err(rejection) => (rejection.status(), rejection.detail()).into_response(),
+    }
 }
 
 async fn echo(mut socket: WebSocket, client: Client) {
@@ -34,29 +35,26 @@ async fn echo(mut socket: WebSocket, client: Client) {
     }
 }
 
-async fn query(State(limiter): State<Limiter>, peer: Peer, query: String) -> Response {
+async fn query(State(layer): State<ThrottleLayer>, parts: Parts, query: String) -> Response {
+    let head = RequestHead::from_parts(&parts);
+    let Ok(client) = layer.limiter().identify(head) else { return StatusCode::UNAUTHORIZED.into_response() };
     let fields = query.split([' ', '{', '}']).filter(|field| !field.is_empty()).count() as u32;
-    let client = limiter.client(&Identity::address(peer.ip()));
     match client.charge("queries").cost(fields).await {
         Ok(decision) if decision.is_allowed() => format!("{fields} fields\n").into_response(),
-        Ok(decision) => match decision.retry_after().map(|wait| wait.as_secs() + 1) {
-            Some(secs) => {
-                (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, secs)], "slow down\n").into_response()
-            }
-            None => (StatusCode::BAD_REQUEST, "ask for less\n").into_response(),
-        },
+        Ok(decision) => layer.refuse(&decision, head).map(Body::from),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let policy = Policy::new()
-        .rule(Rule::new("messages").limit(Limit::per_client("messages", "3 per 10s".parse()?)))
-        .rule(Rule::new("queries").limit(Limit::per_client("queries", "10 per 10s".parse()?)));
-    let limiter = Limiter::new(policy)?;
-    // Without a layer, which would hold every request to these rules, too.
-    let app = Router::new().route("/chat", any(chat)).route("/query", post(query)).with_state(limiter);
+    let by_hand = |name, quota| Rule::new(name).by_hand().limit(Limit::per_client(name, quota));
+    let policy = Policy::per_client("100/minute".parse()?)
+        .rule(by_hand("messages", "3 per 10s".parse()?))
+        .rule(by_hand("queries", "10 per 10s".parse()?));
+    let layer = Limiter::new(policy)?.layer();
+    let app = Router::new().route("/chat", any(chat)).route("/query", post(query));
+    let app = app.layer(layer.clone()).with_state(layer);
 
     let listener = TcpListener::bind(env::var("ADDR").unwrap_or("127.0.0.1:3000".into())).await?;
     println!("curl -i -d '{{ user {{ name posts {{ title }} }} }}' http://{}/query", listener.local_addr()?);

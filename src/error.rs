@@ -5,7 +5,7 @@ use std::{error::Error, fmt};
 /// Why a limiter could not be built: every mistake in its policy, not only the first.
 ///
 /// Its message has a line for each mistake, which names the rule and says how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BuildError {
     mistakes: Vec<Mistake>,
 }
@@ -35,6 +35,13 @@ impl BuildError {
     /// `Ok` where there is no mistake.
     pub(crate) fn check(mistakes: Vec<Mistake>) -> Result<(), Self> {
         if mistakes.is_empty() { Ok(()) } else { Err(Self { mistakes }) }
+    }
+}
+
+/// The message, because that is what a `main` that returns the error prints.
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

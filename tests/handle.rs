@@ -9,8 +9,37 @@ use http::{HeaderName, Request};
 use std::{sync::Arc, thread, time::Duration};
 use tidegate::{
     Charge, ChargeError, Charging, Client, Cost, Decision, Identity, Limit, Limiter, Place, Policy, Quota,
-    Reading, Rule, Settle, Source, Store, StoreError, StoreFuture,
+    Reading, RequestHead, Rule, Settle, Source, Store, StoreError, StoreFuture,
 };
+
+/// A rule that requests do not go by, beside one that they do.
+#[test]
+fn a_rule_by_hand_is_charged_by_hand_alone_and_answers_as_the_layer_would() {
+    let by_hand = Rule::new("messages").by_hand().limit(Limit::per_client("messages", Quota::per_minute(2)));
+    let policy = policy().identify(Source::header("client")).rule(by_hand);
+    let (limiter, clock) = build(policy);
+    let layer = limiter.layer();
+    let request = Request::get("/").header("client", "ann").body(()).unwrap();
+    let (parts, ()) = request.into_parts();
+    let head = RequestHead::from_parts(&parts);
+    let client = limiter.identify(head).unwrap();
+    assert!(now(client.charge("messages")).is_allowed());
+    assert!(now(client.charge("messages")).is_allowed());
+    let refused = now(client.charge("messages"));
+    assert_eq!((refused.is_allowed(), refused.retry_after_secs()), (false, Some(30)));
+
+    let answer = layer.refuse(&refused, head);
+    assert_eq!(answer.status(), 429);
+    assert_eq!(answer.headers()["retry-after"], "30");
+    assert_eq!(answer.headers()["ratelimit"], "\"messages\";r=0;t=30");
+    clock.advance(Duration::from_millis(29_500));
+    assert_eq!(now(client.peek("messages")).retry_after_secs(), Some(1), "rounded up");
+
+    let app = ok(&limiter);
+    let status = app.status(Request::from_parts(parts, ())).now_or_never().unwrap();
+    assert_eq!(status, 200, "the layer does not ask the rule");
+    assert_eq!(peek(&client), [9, 99], "and the client is the layer's");
+}
 
 fn policy() -> Policy {
     let rule = Rule::new("r")

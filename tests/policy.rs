@@ -85,6 +85,12 @@ async fn a_shadow_rule_never_refuses_and_never_shows() {
 
 /// Whoever tries out a rule for API keys must not lock out all who have none.
 #[tokio::test]
+async fn a_shadow_rule_lets_nobody_by_the_rules_behind_it() {
+    let (limiter, _) = build(Policy::new().rule(rule("watched", 9).shadow().only()).rule(rule("held", 1)));
+    assert_eq!(ok(&limiter).admits(3, || get("/")).await, 1);
+}
+
+#[tokio::test]
 async fn a_shadow_rule_does_not_refuse_what_it_cannot_identify_or_price() {
     let cost = Cost::header("x-cost", 1..=5).trusting(["192.0.2.0/24"]);
     let watched = Rule::new("watched")

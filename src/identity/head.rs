@@ -1,6 +1,6 @@
 //! What a decision may look at.
 
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri, Version, request::Parts};
 use std::fmt;
 
 /// A request without its body.
@@ -23,6 +23,12 @@ impl<'a> RequestHead<'a> {
             headers: request.headers(),
             extensions: request.extensions(),
         }
+    }
+
+    /// The head in `parts`, as axum's extractors have it.
+    pub const fn from_parts(parts: &'a Parts) -> Self {
+        let Parts { method, uri, version, headers, extensions, .. } = parts;
+        Self { method, uri, version: *version, headers, extensions }
     }
 
     /// The method.

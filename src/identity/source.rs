@@ -90,6 +90,9 @@ impl Source {
     }
 
     /// What `f` makes of the request's head; `None` where it does not know.
+    ///
+    /// For the client's address use [`address`](Self::address), which heeds the policy's trusted proxies; an address that
+    /// `f` finds is taken as it is.
     pub fn with(f: impl for<'a> Fn(RequestHead<'a>) -> Option<Identity<'a>> + Send + Sync + 'static) -> Self {
         Self::new(Step::Dyn(Closure(Arc::new(f))))
     }

@@ -1,5 +1,5 @@
 use super::Throttle;
-use crate::{HeaderStyle, Limiter, Refusal, RequestHead, response::RefusalStyle};
+use crate::{Decision, HeaderStyle, Limiter, Reason, Refusal, RequestHead, response::RefusalStyle};
 use bytes::Bytes;
 use http::Response;
 use std::sync::Arc;
@@ -29,6 +29,11 @@ impl ThrottleLayer {
     pub fn new(limiter: Limiter) -> Self {
         let (headers, refusal) = (HeaderStyle::default(), RefusalStyle::default());
         Self { face: Arc::new(Face { limiter, headers, refusal, expose_decision: false }) }
+    }
+
+    /// The limiter.
+    pub fn limiter(&self) -> &Limiter {
+        &self.face.limiter
     }
 
     /// The fields by which answers tell clients their limits.
@@ -61,6 +66,11 @@ impl ThrottleLayer {
     /// response, a refusal's too, where limits apply. It costs a few allocations, so it is off unless asked for.
     pub fn expose_decision(self) -> Self {
         self.with(|face| face.expose_decision = true)
+    }
+
+    /// The answer to a request whose charge by hand was refused: what the layer answers where it refuses itself.
+    pub fn refuse(&self, decision: &Decision, head: RequestHead<'_>) -> Response<Bytes> {
+        self.face.refuse(Reason::Limited, Some(&decision.charged), head)
     }
 
     fn with(mut self, set: impl FnOnce(&mut Face)) -> Self {

@@ -110,7 +110,12 @@ impl Face {
     }
 
     /// The answer to a request that is refused.
-    fn refuse(&self, reason: Reason, charged: Option<&Charged>, head: RequestHead<'_>) -> Response<Bytes> {
+    pub(super) fn refuse(
+        &self,
+        reason: Reason,
+        charged: Option<&Charged>,
+        head: RequestHead<'_>,
+    ) -> Response<Bytes> {
         let inner = &self.limiter.inner;
         let limits: SmallVec<[LimitStatus<'_>; 4]> =
             charged.into_iter().flat_map(|charged| charged.statuses(inner, &charged.readings)).collect();

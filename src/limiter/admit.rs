@@ -74,7 +74,7 @@ impl Inner {
         let route = Route::of(self, head);
         for rule in &self.policy.rules {
             let Some(matched) = route.matches(rule) else { continue };
-            if rule.when.as_ref().is_some_and(|when| !when(head)) {
+            if rule.by_hand || rule.when.as_ref().is_some_and(|when| !when(head)) {
                 continue;
             }
             let before = charged.charges.len();

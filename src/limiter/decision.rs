@@ -1,7 +1,7 @@
 //! The verdict, and what was charged for it.
 
 use super::Inner;
-use crate::{Charge, LimitStatus, Op, Reading, policy::Settlement, store::Readings};
+use crate::{Charge, LimitStatus, Op, Reading, policy::Settlement, response::whole_seconds, store::Readings};
 use smallvec::{SmallVec, smallvec};
 use std::{
     cmp::Ordering,
@@ -124,6 +124,11 @@ impl Decision {
         refusing().filter_map(|limit| limit.reading.retry_after()).max()
     }
 
+    /// The same in whole seconds, as `Retry-After` has it: rounded up, at least 1.
+    pub fn retry_after_secs(&self) -> Option<u64> {
+        self.retry_after().map(|wait| whole_seconds(wait).max(1))
+    }
+
     /// Gives back what was taken, unless that has been done.
     pub(crate) fn refund(&self) {
         let charges = self.taken().filter(|(number, _)| !self.given_back[*number].swap(true, Relaxed));
@@ -163,8 +168,9 @@ impl Decision {
 
     /// Another charge at the same place, at the rate that is in force now.
     fn charge(&self, number: usize, op: Op) -> Charge {
-        let rate = self.inner.policy.limits[self.charged.limits[number]].quota.rate();
-        Charge { op, rate, ..self.charged.charges[number] }
+        let limit = &self.inner.policy.limits[self.charged.limits[number]];
+        let Charge { place, shadow, .. } = self.charged.charges[number];
+        limit.charge(place, op, shadow)
     }
 }
 

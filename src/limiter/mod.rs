@@ -15,7 +15,7 @@ pub use decision::Decision;
 pub(crate) use engine::{Engine, Pending};
 
 use crate::{
-    BuildError, Identity, Key, Mistake, Observe, Policy, Quota, ThrottleLayer,
+    BuildError, Identity, Key, Mistake, Observe, Policy, Quota, Rejection, RequestHead, ThrottleLayer,
     event::Event,
     key::{Keys, Material},
     policy::Compiled,
@@ -72,6 +72,18 @@ impl Limiter {
     /// The limiter as a tower layer.
     pub fn layer(&self) -> ThrottleLayer {
         ThrottleLayer::new(self.clone())
+    }
+
+    /// The client that the policy finds in a request, to charge it by hand.
+    ///
+    /// It is whom the layer would charge in rules that have no source of their own.
+    ///
+    /// # Errors
+    ///
+    /// If nobody can be identified and the policy's source refuses that, or a credential is malformed.
+    pub fn identify(&self, head: RequestHead<'_>) -> Result<Client, Rejection> {
+        let policy = &self.inner.policy;
+        Ok(self.client(&policy.sources[0].identify(head, policy.proxies.as_ref())?))
     }
 
     /// A client, to charge it by hand: for each message of a WebSocket, say, or for what a query turned out to cost.

@@ -5,7 +5,7 @@ use crate::{
     LimitStatus, RequestHead,
     event::{Event, Occasion},
     identity::ClientLabel,
-    observe::trace,
+    observe::{TARGET, trace},
     response::Reason,
 };
 use http::Method;
@@ -40,7 +40,7 @@ impl Inner {
 
     fn is_worth_telling(&self, charged: &Charged) -> bool {
         !self.observers.is_empty()
-            || tracing::enabled!(tracing::Level::TRACE)
+            || tracing::enabled!(target: TARGET, tracing::Level::TRACE)
             || !charged.is_allowed()
             || charged.is_shadow_refused()
     }
@@ -100,8 +100,10 @@ impl Inner {
         }
         let cause = if has_peer {
             "a request without the credential that identifies clients is counted for the client `anonymous`, which all such requests share; add `.or(Source::address())` or `.or_refuse()` to the source"
+        } else if cfg!(not(feature = "axum")) {
+            "a request without a peer address is counted for the client `anonymous`, which all such requests share; insert a `PeerAddr` into the request's extensions, or turn on tidegate's feature `axum`, which reads axum's `ConnectInfo`"
         } else {
-            "a request without a peer address is counted for the client `anonymous`, which all such requests share; serve with `into_make_service_with_connect_info::<SocketAddr>()` and the feature `axum`, or insert a `PeerAddr` into the request's extensions"
+            "a request without a peer address is counted for the client `anonymous`, which all such requests share; serve with `into_make_service_with_connect_info::<SocketAddr>()`, or insert a `PeerAddr` into the request's extensions"
         };
         self.emit(&Event::Anonymous { cause });
     }

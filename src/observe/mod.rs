@@ -2,4 +2,4 @@
 
 mod trace;
 
-pub(crate) use trace::trace;
+pub(crate) use trace::{TARGET, trace};

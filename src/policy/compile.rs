@@ -46,7 +46,9 @@ pub(crate) struct CompiledRule {
     /// Which of the policy's limits.
     pub(crate) limits: Range<usize>,
     pub(crate) shadow: bool,
+    /// Whether it ends the search. One that only watches never does, or it would let requests by the rules behind it.
     pub(crate) only: bool,
+    pub(crate) by_hand: bool,
 }
 
 impl fmt::Debug for CompiledRule {
@@ -194,7 +196,7 @@ impl Compiler<'_> {
         }
         let takes_all =
             |other: &&CompiledRule| other.only && other.when.is_none() && other.matcher.covers(&rule.matcher);
-        if let Some(other) = earlier.iter().find(takes_all) {
+        if let Some(other) = earlier.iter().find(takes_all).filter(|_| !rule.by_hand) {
             self.mistakes.push(Mistake::Hidden { rule: rule.name.clone(), by: other.name.clone() });
         }
     }
@@ -212,7 +214,8 @@ impl Compiler<'_> {
             source,
             limits: first..self.limits.len(),
             shadow: rule.shadow,
-            only: rule.only,
+            only: rule.only && !rule.shadow && !rule.by_hand,
+            by_hand: rule.by_hand,
         }
     }
 

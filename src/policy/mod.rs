@@ -148,6 +148,7 @@ pub struct Rule {
     pub(crate) limits: Vec<Limit>,
     pub(crate) shadow: bool,
     pub(crate) only: bool,
+    pub(crate) by_hand: bool,
 }
 
 type When = Arc<dyn Fn(RequestHead<'_>) -> bool + Send + Sync>;
@@ -164,6 +165,7 @@ impl Rule {
             limits: Vec::new(),
             shadow: false,
             only: false,
+            by_hand: false,
         }
     }
 
@@ -213,7 +215,14 @@ impl Rule {
         self
     }
 
-    /// The rules that follow do not apply to what this rule is about.
+    /// Not for requests: only [`Client::charge`](crate::Client::charge) goes by this rule.
+    #[must_use]
+    pub const fn by_hand(mut self) -> Self {
+        self.by_hand = true;
+        self
+    }
+
+    /// The rules that follow do not apply to what this rule is about, unless it only watches.
     #[must_use]
     pub const fn only(mut self) -> Self {
         self.only = true;
@@ -232,6 +241,7 @@ impl fmt::Debug for Rule {
             .field("limits", &self.limits)
             .field("shadow", &self.shadow)
             .field("only", &self.only)
+            .field("by_hand", &self.by_hand)
             .finish()
     }
 }

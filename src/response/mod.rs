@@ -14,7 +14,7 @@ use http::HeaderValue;
 use std::time::Duration;
 
 /// Rounded up, because a client told to come back early would be refused again.
-fn whole_seconds(time: Duration) -> u64 {
+pub(crate) fn whole_seconds(time: Duration) -> u64 {
     time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
 }
 

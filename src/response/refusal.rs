@@ -260,6 +260,9 @@ fn complete(
     if let Some(secs) = refusal.retry_after_secs() {
         missing.insert(RETRY_AFTER, number(secs));
     }
+    if let Reason::Unidentified { challenge: Some(challenge), .. } = &refusal.reason {
+        missing.insert(WWW_AUTHENTICATE, challenge.clone());
+    }
     for (name, value) in &missing {
         if !response.headers().contains_key(name) {
             let _ = response.headers_mut().try_insert(name, value.clone());
