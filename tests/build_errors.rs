@@ -185,11 +185,14 @@ fn settings_have_their_ranges() {
     };
     let message = with_memory(100).unwrap_err().to_string();
     assert!(message.starts_with("memory_bytes: 100 bytes are too few"), "{message}");
-    let least = message.split("many; ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    let least = message.split("; set ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
     let least: usize = least.parse().unwrap();
     assert!(with_memory(least).unwrap().memory_bytes() <= least);
     with_memory(least - 1).unwrap_err();
-    with_memory(usize::MAX).unwrap_err();
+    for too_many in [usize::MAX, isize::MAX as usize, 1 << 60] {
+        let message = with_memory(too_many).unwrap_err().to_string();
+        assert!(message.contains("are not to be had") && message.contains("set fewer"), "{message}");
+    }
 }
 
 #[test]

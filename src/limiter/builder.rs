@@ -86,10 +86,10 @@ impl LimiterBuilder {
         let secret = self.secret.map_or_else(random, Ok).map_err(BuildError::one)?;
         let keys = Keys::new(secret);
         let policy = Compiled::new(&self.policy, &keys);
-        let shared = policy.as_ref().map_or(0, Compiled::shared_limits);
+        let limits = policy.as_ref().map_or((0, 0), |policy| (policy.limits.len(), policy.shared_limits()));
         let engine = match self.store {
             Some(store) => Ok(Engine::Remote(store)),
-            None => memory(self.bytes, self.clock, shared).map(Engine::Memory),
+            None => memory(self.bytes, self.clock, limits).map(Engine::Memory),
         };
         let (policy, engine) = BuildError::both(policy, engine)?;
         let inner = Inner {
@@ -116,13 +116,20 @@ impl fmt::Debug for LimiterBuilder {
     }
 }
 
-fn memory(bytes: usize, clock: Option<ManualClock>, shared: usize) -> Result<Memory, Mistake> {
-    let least = Memory::min_bytes(shared);
-    if !(least..=isize::MAX as usize).contains(&bytes) {
-        let reason = format!("{bytes} bytes are too few or too many; {least} to {} are accepted", isize::MAX);
-        return Err(Mistake::Setting { setting: "memory_bytes", reason });
+/// Memory for so many limits, of which clients share so many.
+fn memory(
+    bytes: usize,
+    clock: Option<ManualClock>,
+    (limits, shared): (usize, usize),
+) -> Result<Memory, Mistake> {
+    let mistake = |reason| Mistake::Setting { setting: "memory_bytes", reason };
+    let least = Memory::min_bytes(limits, shared);
+    if bytes < least {
+        return Err(mistake(format!("{bytes} bytes are too few for this policy; set {least} at least")));
     }
-    Ok(Memory::new(clock.map_or_else(Timeline::system, Timeline::manual), bytes, shared))
+    let timeline = clock.map_or_else(Timeline::system, Timeline::manual);
+    Memory::new(timeline, bytes, shared)
+        .map_err(|error| mistake(format!("{bytes} bytes are not to be had ({error}); set fewer")))
 }
 
 fn random() -> Result<[u8; 16], Mistake> {

@@ -14,6 +14,7 @@ use crate::clock::Timeline;
 use line::{Entry, Interval, Line, SLOTS, Tag};
 use smallvec::SmallVec;
 use std::{
+    collections::TryReserveError,
     num::NonZeroU32,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
@@ -31,15 +32,20 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// Takes `bytes` once and never more; `shared` limits have their own places within them.
-    pub(crate) fn new(timeline: Timeline, bytes: usize, shared: usize) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// If there is not so much memory.
+    pub(crate) fn new(timeline: Timeline, bytes: usize, shared: usize) -> Result<Self, TryReserveError> {
         let mut lines = Vec::new();
         lines.resize_with(shared, Line::default);
-        let table = Table::new(bytes.saturating_sub(shared * size_of::<Line>()));
-        Self { timeline, table, shared: lines.into_boxed_slice(), evicted: AtomicU64::new(0) }
+        let table = Table::new(bytes.saturating_sub(shared * size_of::<Line>()))?;
+        Ok(Self { timeline, table, shared: lines.into_boxed_slice(), evicted: AtomicU64::new(0) })
     }
 
-    pub(crate) const fn min_bytes(shared: usize) -> usize {
-        Table::MIN_BYTES + shared * size_of::<Line>()
+    /// The least that can count so many limits, `shared` of them by all clients.
+    pub(crate) const fn min_bytes(limits: usize, shared: usize) -> usize {
+        Table::min_bytes(limits) + shared * size_of::<Line>()
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -8,10 +8,10 @@ use std::{collections::HashMap, time::Duration};
 
 const INTERVAL: u64 = 1_000;
 
-/// Six lines, so that the reach of three homes overlaps.
+/// Ten lines, so that the reach of three homes overlaps.
 fn memory() -> (ManualClock, Memory) {
     let clock = ManualClock::new();
-    (clock.clone(), Memory::new(Timeline::manual(clock), 6 * size_of::<Line>(), 0))
+    (clock.clone(), Memory::new(Timeline::manual(clock), 10 * size_of::<Line>(), 0).unwrap())
 }
 
 /// A client whose home is one of three, by the upper bits of its key.
@@ -123,20 +123,20 @@ fn a_place_that_is_not_used_hides_nobody() {
 #[test]
 fn the_least_indebted_goes_and_the_newcomer_never() {
     let (_, memory) = memory();
-    // One home: its 20 slots, of which the second client owes least.
-    for client in 0..20 {
+    // One home: its 40 slots, of which the second client owes least.
+    for client in 0..40 {
         charge(&memory, &[take(client * 3, 0, if client == 1 { 5 } else { 10 }, false)]);
     }
     assert_eq!(memory.evicted(), 0);
-    charge(&memory, &[take(60, 0, 1, false)]);
-    charge(&memory, &[take(63, 0, 2, false)]);
+    charge(&memory, &[take(120, 0, 1, false)]);
+    charge(&memory, &[take(123, 0, 2, false)]);
     assert_eq!(memory.evicted(), 2);
     let remaining = |client: u64| {
         let peek = Charge { op: Op::Peek(1), ..take(client * 3, 0, 1, false) };
         charge(&memory, &[peek])[0].remaining(peek.rate)
     };
-    assert_eq!((0..22).map(remaining).collect::<Vec<_>>(), {
-        let mut expected = vec![90; 20];
+    assert_eq!((0..42).map(remaining).collect::<Vec<_>>(), {
+        let mut expected = vec![90; 40];
         expected[1] = 100;
         expected.extend([100, 98]);
         expected
