@@ -68,7 +68,7 @@ fn named(name: &'static str, mode: Mode, subject: impl Subject + 'static) -> Nam
     Named { name, mode, subject: Box::new(subject) }
 }
 
-pub(crate) fn bare(identity: Identity) -> impl Subject {
+fn bare(identity: Identity) -> impl Subject {
     layered(Bare::new(), identity, done)
 }
 
