@@ -1,0 +1,66 @@
+//! What the limiter is meant to reach, as the most that a ratio to a peer may be.
+
+use crate::{
+    measure::Law,
+    work::{Drive, Identity},
+};
+
+/// Where a row was measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Setting {
+    pub(crate) identity: Identity,
+    pub(crate) keys: u32,
+    pub(crate) law: Law,
+    pub(crate) threads: usize,
+    pub(crate) drive: Drive,
+}
+
+/// Goals are about clients that come equally often; what Zipf's law makes of them is told without one.
+pub(crate) fn layer(setting: Setting, case: &str, peer: &str) -> Option<f64> {
+    if setting.law == Law::Zipf {
+        return None;
+    }
+    let by_address = setting.identity == Identity::Address;
+    match (case, peer, setting.threads, setting.keys) {
+        ("allowed", "tower_governor", 1, 1 | 100_000) if by_address => Some(0.8),
+        ("allowed", "tower_governor", 2, 100_000) if by_address => Some(0.6),
+        ("allowed", "tower_governor", 2, 1) if by_address => Some(0.5),
+        ("allowed", crate::subjects::GOVERNOR_STRING, 1, 100_000) => Some(0.5),
+        ("two limits", "allowed", 1, _) if by_address => Some(1.25),
+        ("two limits", "tower_governor", 2, 1) if by_address => Some(1.0),
+        ("allowed, headers", "tower_governor, headers", ..) if by_address => Some(0.5),
+        ("two limits, headers", "axum_gcra", ..) if by_address => Some(1.0),
+        ("refused", "tower_governor, refused", ..) if by_address => Some(0.02),
+        ("refused", "allowed, headers", ..) if by_address => Some(2.0),
+        _ => None,
+    }
+}
+
+/// Beside governor's `check_key` with addresses.
+pub(crate) fn decision(keys: u32, law: Law) -> Option<f64> {
+    (keys == 1_000_000 && law == Law::Uniform).then_some(0.75)
+}
+
+/// Allocations a request; `map` is what a header map takes for two fields whose values are there already.
+pub(crate) fn allocations(case: &str, map: f64) -> Option<f64> {
+    match case {
+        "allowed" | "two limits" => Some(0.0),
+        "allowed, headers" => Some(map + 1.0),
+        "refused" => Some(6.0),
+        _ => None,
+    }
+}
+
+pub(crate) const BYTES_A_CLIENT: f64 = 32.0;
+
+/// The share of owing clients that may be forgotten early, at a share of the capacity.
+pub(crate) const FORGOTTEN: [(f64, f64); 3] = [(0.5, 0.0), (0.75, 0.000_1), (0.95, 0.005)];
+
+/// Resident memory to the stated cap in a flood.
+pub(crate) const FLOOD_MEMORY: f64 = 1.05;
+pub(crate) const FLOOD_P9999_NS: f64 = 5_000.0;
+/// The longest call in a flood, in CPU time of its thread.
+pub(crate) const FLOOD_LONGEST_NS: f64 = 1_000_000.0;
+
+/// How much a count of instructions may grow over its baseline.
+pub(crate) const INSTRUCTIONS: f64 = 1.05;
