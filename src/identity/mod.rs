@@ -23,7 +23,7 @@ pub(crate) use network::Networks;
 pub use peer::PeerAddr;
 pub(crate) use peer::peer;
 pub use rejection::Rejection;
-pub(crate) use source::Identify;
 pub use source::Source;
+pub(crate) use source::{Identify, client_address};
 pub(crate) use value::ClientLabel;
 pub use value::Identity;

@@ -1,13 +1,53 @@
 //! Addresses and networks. An IPv4-mapped IPv6 address is the IPv4 address in it, everywhere.
 
-use crate::Mistake;
+use crate::{
+    Mistake,
+    key::{Key, Keys},
+};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The network of `ip`'s first `prefix` bits, or `ip` alone where it has no more bits than that.
-pub(crate) fn mask(ip: IpAddr, prefix: u8) -> IpNet {
-    let whole = IpNet::from(ip.to_canonical());
-    IpNet::new(whole.addr(), prefix).map_or(whole, |net| net.trunc())
+/// An address whose bits behind the prefix are 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Network {
+    pub(crate) addr: IpAddr,
+    pub(crate) prefix: u8,
+}
+
+impl Network {
+    /// The network of `ip`'s first `prefix` bits, or `ip` alone where it has no more bits than that.
+    pub(crate) fn new(ip: IpAddr, prefix: u8) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(v4) => {
+                let prefix = prefix.min(32);
+                let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+                Self { addr: Ipv4Addr::from_bits(v4.to_bits() & mask).into(), prefix }
+            }
+            IpAddr::V6(v6) => {
+                let prefix = prefix.min(128);
+                let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+                Self { addr: Ipv6Addr::from_bits(v6.to_bits() & mask).into(), prefix }
+            }
+        }
+    }
+
+    /// Whether it is one address alone.
+    pub(crate) const fn is_one(self) -> bool {
+        self.prefix == if self.addr.is_ipv4() { 32 } else { 128 }
+    }
+
+    pub(crate) fn key(self, keys: &Keys) -> Key {
+        let (family, bits) = match self.addr {
+            IpAddr::V4(v4) => (4, v4.to_bits().into()),
+            IpAddr::V6(v6) => (6, v6.to_bits()),
+        };
+        keys.address(family << 8 | u16::from(self.prefix), bits)
+    }
+}
+
+fn mask(ip: IpAddr, prefix: u8) -> Option<IpNet> {
+    let net = Network::new(ip, prefix);
+    IpNet::new(net.addr, net.prefix).ok()
 }
 
 /// Reads `192.0.2.7`, `192.0.2.0/24` or `2001:db8::/32`; bits behind the prefix are dropped.
@@ -15,14 +55,14 @@ fn parse(text: &str) -> Option<IpNet> {
     let (ip, prefix) = text.split_once('/').map_or((text, None), |(ip, prefix)| (ip, Some(prefix)));
     let ip: IpAddr = ip.parse().ok()?;
     let prefix = match prefix {
-        None => return Some(mask(ip, u8::MAX)),
+        None => return mask(ip, u8::MAX),
         Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse::<u8>().ok()?,
         Some(_) => return None,
     };
     let net = IpNet::new(ip, prefix).ok()?;
     match ip {
         // A mapped network wider than the mapped space would be neither family's.
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some(mask(ip, prefix.checked_sub(96)?)),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => mask(ip, prefix.checked_sub(96)?),
         _ => Some(net.trunc()),
     }
 }

@@ -3,9 +3,13 @@
 use super::{
     Identity, Proxies, Rejection, RequestHead,
     credential::{self, Malformed},
+    network::Network,
     peer,
 };
-use crate::Mistake;
+use crate::{
+    Mistake,
+    key::{Key, Keys},
+};
 use http::HeaderName;
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -176,6 +180,23 @@ pub(crate) struct Identify {
 }
 
 impl Identify {
+    /// The key of whom the source finds, and whether it finds anybody at all.
+    pub(crate) fn key(
+        &self,
+        head: RequestHead<'_>,
+        proxies: Option<&Proxies>,
+        keys: &Keys,
+    ) -> Result<(Key, bool), Rejection> {
+        // Most requests are counted by address, and those take no detour over an identity.
+        if let [Step::Address(prefixes), ..] = &*self.steps {
+            if let Some(ip) = client_address(head, proxies)? {
+                return Ok((prefixes.network(ip).key(keys), true));
+            }
+        }
+        let identity = self.identify(head, proxies)?;
+        Ok((identity.key(keys), !identity.is_anonymous()))
+    }
+
     pub(crate) fn identify<'a>(
         &'a self,
         head: RequestHead<'a>,
@@ -214,11 +235,10 @@ impl Step {
         let (uri, headers) = (head.uri(), head.headers());
         let (extracted, malformed) = match self {
             Self::Address(prefixes) => {
-                let peer = peer(head);
-                let client = proxies.map_or(Ok(peer), |proxies| proxies.client_address(peer, headers))?;
-                return Ok(client.map(|ip| prefixes.identity(ip)));
+                let client = client_address(head, proxies)?;
+                return Ok(client.map(|ip| Identity::from(prefixes.network(ip))));
             }
-            Self::Peer(prefixes) => return Ok(peer(head).map(|ip| prefixes.identity(ip))),
+            Self::Peer(prefixes) => return Ok(peer(head).map(|ip| Identity::from(prefixes.network(ip)))),
             Self::Dyn(Closure(f)) => return Ok(f(head)),
             Self::Header(name) => {
                 let value =
@@ -244,6 +264,15 @@ impl Step {
     }
 }
 
+/// The client's address: behind the proxies if there are any, unmapped.
+pub(crate) fn client_address(
+    head: RequestHead<'_>,
+    proxies: Option<&Proxies>,
+) -> Result<Option<IpAddr>, Rejection> {
+    let peer = peer(head);
+    proxies.map_or(Ok(peer), |proxies| proxies.client_address(peer, head.headers()))
+}
+
 /// How many bits of an address are one client.
 #[derive(Debug, Clone, Copy)]
 struct Prefixes {
@@ -259,8 +288,8 @@ impl Default for Prefixes {
 
 impl Prefixes {
     /// `ip` is unmapped already.
-    fn identity<'a>(self, ip: IpAddr) -> Identity<'a> {
-        Identity::network(ip, if ip.is_ipv4() { self.ipv4 } else { self.ipv6 })
+    fn network(self, ip: IpAddr) -> Network {
+        Network::new(ip, if ip.is_ipv4() { self.ipv4 } else { self.ipv6 })
     }
 }
 

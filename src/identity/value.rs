@@ -1,9 +1,8 @@
 //! An identity, before it is a key.
 
-use super::network::mask;
+use super::network::Network;
 use crate::key::{Key, Keys, Material};
 use http::HeaderName;
-use ipnet::IpNet;
 use std::{borrow::Cow, fmt, net::IpAddr};
 
 /// Who is asking.
@@ -15,7 +14,7 @@ pub struct Identity<'a>(Kind<'a>);
 
 #[derive(Clone)]
 enum Kind<'a> {
-    Address(IpNet),
+    Address(Network),
     ApiKey(Cow<'a, [u8]>),
     Header(Cow<'a, HeaderName>, Cow<'a, [u8]>),
     Name(Cow<'a, str>),
@@ -35,7 +34,7 @@ impl<'a> Identity<'a> {
     ///
     /// More bits than the address has (32 or 128) mean all of them; 0 makes all addresses of the family one client.
     pub fn network(ip: IpAddr, prefix: u8) -> Self {
-        Self(Kind::Address(mask(ip, prefix)))
+        Self(Kind::Address(Network::new(ip, prefix)))
     }
 
     /// A client known by a secret that it holds.
@@ -76,13 +75,7 @@ impl<'a> Identity<'a> {
 
     pub(crate) fn key(&self, keys: &Keys) -> Key {
         match &self.0 {
-            Kind::Address(net) => {
-                let (family, bits) = match net.addr() {
-                    IpAddr::V4(v4) => (4, v4.to_bits().into()),
-                    IpAddr::V6(v6) => (6, v6.to_bits()),
-                };
-                keys.address(family << 8 | u16::from(net.prefix_len()), bits)
-            }
+            Kind::Address(network) => network.key(keys),
             Kind::ApiKey(key) => keys.key(Material::Secret, &[key]),
             Kind::Header(name, value) => keys.key(Material::Header, &[name.as_str().as_bytes(), value]),
             Kind::Name(name) => keys.key(Material::Name, &[name.as_bytes()]),
@@ -119,6 +112,12 @@ fn bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
 
 const ANONYMOUS: &str = "anonymous";
 
+impl From<Network> for Identity<'_> {
+    fn from(network: Network) -> Self {
+        Self(Kind::Address(network))
+    }
+}
+
 /// Prints the kind alone.
 impl fmt::Display for Identity<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,7 +137,7 @@ impl fmt::Debug for Identity<'_> {
 pub(crate) struct ClientLabel {
     pub(crate) kind: &'static str,
     /// The address or network, where that is what the client is known by.
-    pub(crate) address: Option<IpNet>,
+    pub(crate) address: Option<Network>,
     pub(crate) fingerprint: u32,
 }
 
@@ -158,10 +157,8 @@ impl fmt::Display for Printed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ClientLabel { kind, address, fingerprint } = self.label;
         match address {
-            Some(net) if self.plain && net.prefix_len() == net.max_prefix_len() => {
-                write!(f, "{}", net.addr())
-            }
-            Some(net) if self.plain => write!(f, "{net}"),
+            Some(net) if self.plain && net.is_one() => write!(f, "{}", net.addr),
+            Some(net) if self.plain => write!(f, "{}/{}", net.addr, net.prefix),
             _ if kind == ANONYMOUS => f.write_str(kind),
             _ => write!(f, "{kind}#{fingerprint:08x}"),
         }

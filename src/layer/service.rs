@@ -1,7 +1,8 @@
 use super::{ResponseFuture, ThrottleBody, layer::Face, settle::After};
 use crate::{
-    Decision, LimitStatus, Reason, Refusal, RequestHead, StoreError,
+    Decision, HeaderStyle, LimitStatus, Reason, Refusal, RequestHead, StoreError,
     limiter::{Admission, Charged},
+    response::Fields,
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -91,16 +92,24 @@ impl Face {
             }
             return Course::Refuse(response);
         }
-        let settles = charged.limits.iter().any(|limit| inner.policy.limits[*limit].settle.is_some());
-        if self.headers == crate::HeaderStyle::Off && !settles && !self.expose_decision {
-            return Course::Pass(None);
+        let settles = inner.policy.has_settlements
+            && charged.limits.iter().any(|limit| inner.policy.limits[*limit].settle.is_some());
+        if !settles && !self.expose_decision {
+            match self.headers {
+                HeaderStyle::Off => return Course::Pass(None),
+                HeaderStyle::Draft10 => {
+                    let limits: SmallVec<[LimitStatus<'_>; 4]> =
+                        charged.statuses(inner, &charged.readings).collect();
+                    return Course::Pass(Some(After::Fields(Fields::new(&limits))));
+                }
+                _ => {}
+            }
         }
-        let decision = Decision::new(inner.clone(), mem::take(charged));
-        let after = After::new(self.clone(), decision);
-        if let Some(decision) = after.exposed() {
-            request.extensions_mut().insert(decision);
+        let decision = Arc::new(Decision::new(inner.clone(), mem::take(charged)));
+        if self.expose_decision {
+            request.extensions_mut().insert(decision.clone());
         }
-        Course::Pass(Some(after))
+        Course::Pass(Some(After::Decision { face: self.clone(), decision }))
     }
 
     pub(super) fn fail<B>(&self, error: &StoreError, request: &Request<B>) -> Response<Bytes> {

@@ -4,7 +4,7 @@ use super::{ThrottleBody, layer::Face};
 use crate::{
     Decision, LimitStatus,
     policy::{Grain, Settlement, whole_number},
-    response,
+    response::{self, Fields},
     store::Readings,
 };
 use http::{HeaderMap, HeaderName, Response, StatusCode};
@@ -12,51 +12,55 @@ use smallvec::SmallVec;
 use std::{fmt, sync::Arc, time::SystemTime};
 
 /// What is to be done once a response is there. Dropped before, it does nothing: the request stays charged.
-pub(super) struct After {
-    face: Arc<Face>,
-    decision: Arc<Decision>,
+pub(super) enum After {
+    /// Only the fields are to be added, and the response changes nothing about them.
+    Fields(Fields),
+    Decision {
+        face: Arc<Face>,
+        decision: Arc<Decision>,
+    },
 }
 
 impl After {
-    pub(super) fn new(face: Arc<Face>, decision: Decision) -> Self {
-        Self { face, decision: Arc::new(decision) }
-    }
-
-    pub(super) fn exposed(&self) -> Option<Arc<Decision>> {
-        self.face.expose_decision.then(|| self.decision.clone())
-    }
-
     pub(super) fn finish<B>(self, mut response: Response<B>) -> Response<ThrottleBody<B>> {
-        let readings = self.settle(response.status(), response.headers());
-        let Decision { inner, charged, .. } = &*self.decision;
-        let limits: SmallVec<[LimitStatus<'_>; 4]> = charged.statuses(inner, &readings).collect();
-        response::write(self.face.headers, &limits, SystemTime::now, response.headers_mut());
-        if let Some(decision) = self.exposed() {
+        let (face, decision) = match self {
+            Self::Fields(fields) => {
+                fields.append_to(response.headers_mut());
+                return response.map(ThrottleBody::inner);
+            }
+            Self::Decision { face, decision } => (face, decision),
+        };
+        let readings = settle(&decision, response.status(), response.headers());
+        let limits: SmallVec<[LimitStatus<'_>; 4]> =
+            decision.charged.statuses(&decision.inner, &readings).collect();
+        response::write(face.headers, &limits, SystemTime::now, response.headers_mut());
+        drop(limits);
+        let meter = Meter::new(&decision);
+        if face.expose_decision {
             response.extensions_mut().insert(decision);
         }
-        match Meter::new(&self.decision) {
+        match meter {
             Some(meter) => response.map(|body| ThrottleBody::metered(body, meter)),
             None => response.map(ThrottleBody::inner),
         }
     }
+}
 
-    /// Gives back what does not count and adds what was not known, and answers with what the limits say then.
-    fn settle(&self, status: StatusCode, headers: &HeaderMap) -> Readings {
-        let mut readings = self.decision.charged.readings.clone();
-        for (number, settlement, taken) in self.decision.settlements() {
-            let actual = match settlement {
-                Settlement::Count(counts) => Some(if counts(status) { taken } else { 0 }),
-                Settlement::Header(name) => units(headers, name),
-                Settlement::BodyBytes(_) => None,
-            };
-            if let Some(reading) =
-                actual.and_then(|actual| self.decision.correct(number, taken.into(), actual.into()))
-            {
-                readings[number] = reading;
-            }
+/// Gives back what does not count and adds what was not known, and answers with what the limits say then.
+fn settle(decision: &Decision, status: StatusCode, headers: &HeaderMap) -> Readings {
+    let mut readings = decision.charged.readings.clone();
+    for (number, settlement, taken) in decision.settlements() {
+        let actual = match settlement {
+            Settlement::Count(counts) => Some(if counts(status) { taken } else { 0 }),
+            Settlement::Header(name) => units(headers, name),
+            Settlement::BodyBytes(_) => None,
+        };
+        let corrected = actual.and_then(|actual| decision.correct(number, taken.into(), actual.into()));
+        if let Some(reading) = corrected {
+            readings[number] = reading;
         }
-        readings
     }
+    readings
 }
 
 /// The units that a response header names, if it does so once and properly.

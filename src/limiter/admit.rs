@@ -3,7 +3,7 @@
 use super::{Charged, Inner, Pending};
 use crate::{
     Charge, Identity, Key, Op, Place, RequestHead,
-    identity::{ClientLabel, Rejection, peer},
+    identity::{ClientLabel, Rejection, client_address, peer},
     policy::{CompiledLimit, CompiledRule, Match, Paths, Scope},
     response::Reason,
 };
@@ -110,13 +110,15 @@ impl Inner {
                 .cost
                 .of(callers.head, || callers.address().ok().flatten())
                 .map_err(|detail| Reason::BadCost { detail })?;
-            let names = match limit.scope {
-                Scope::ClientAndRoute(_) => route.names(rule),
-                Scope::Client(_) | Scope::Shared(_) => smallvec![None],
-            };
-            for name in names {
-                let place = limit.scope.place(client, || self.route_key(name));
-                charged.push(number, limit.charge(place, Op::Take(cost), rule.shadow));
+            let mut push = |place| charged.push(number, limit.charge(place, Op::Take(cost), rule.shadow));
+            match limit.scope {
+                Scope::Client(group) => push(Place::Client(client.and(group))),
+                Scope::Shared(number) => push(Place::Shared(number)),
+                Scope::ClientAndRoute(group) => {
+                    for name in route.names(rule) {
+                        push(Place::Client(client.and(group).and(self.route_key(name))));
+                    }
+                }
             }
         }
         Ok(())
@@ -172,7 +174,7 @@ struct Route<'a> {
 impl<'a> Route<'a> {
     fn of(inner: &'a Inner, head: RequestHead<'a>) -> Self {
         // No rule asks for the path where none has a route.
-        let paths = Paths::of(if inner.policy.has_routes { head.path() } else { "/" });
+        let paths = if inner.policy.has_routes { Paths::of(head.path()) } else { Paths::raw("/") };
         let template = if inner.policy.has_templates { matched_path(head) } else { None };
         Self { inner, method: head.method(), template, paths }
     }
@@ -215,35 +217,33 @@ fn matched_path(_: RequestHead<'_>) -> Option<&str> {
 struct Callers<'a> {
     inner: &'a Inner,
     head: RequestHead<'a>,
-    address: Option<Result<Option<IpAddr>, Rejection>>,
-    found: SmallVec<[(usize, Key); 2]>,
+    /// The source that was asked last, because rules that follow one another mostly go by the same.
+    found: Option<(usize, Key)>,
 }
 
 impl<'a> Callers<'a> {
     fn new(inner: &'a Inner, head: RequestHead<'a>) -> Self {
-        Self { inner, head, address: None, found: SmallVec::new() }
+        Self { inner, head, found: None }
     }
 
     fn key(&mut self, source: usize) -> Result<Key, Rejection> {
-        if let Some((_, key)) = self.found.iter().find(|(known, _)| *known == source) {
-            return Ok(*key);
+        if let Some((known, key)) = self.found {
+            if known == source {
+                return Ok(key);
+            }
         }
-        let policy = &self.inner.policy;
-        let identity = policy.sources[source].identify(self.head, policy.proxies.as_ref())?;
-        let key = identity.key(&self.inner.keys);
-        self.note_anonymous(&identity);
-        self.found.push((source, key));
+        let Inner { policy, keys, .. } = self.inner;
+        let (key, is_somebody) = policy.sources[source].key(self.head, policy.proxies.as_ref(), keys)?;
+        if !is_somebody {
+            self.inner.warn_anonymous(peer(self.head).is_some());
+        }
+        self.found = Some((source, key));
         Ok(key)
     }
 
     /// The client's address, behind the trusted proxies if there are any.
-    fn address(&mut self) -> Result<Option<IpAddr>, Rejection> {
-        let head = self.head;
-        let proxies = self.inner.policy.proxies.as_ref();
-        *self.address.get_or_insert_with(|| {
-            let peer = peer(head);
-            proxies.map_or(Ok(peer), |proxies| proxies.client_address(peer, head.headers()))
-        })
+    fn address(&self) -> Result<Option<IpAddr>, Rejection> {
+        client_address(self.head, self.inner.policy.proxies.as_ref())
     }
 
     /// What the lists say of the client, by its address and by whatever source of the policy knows it: a block holds on
@@ -280,11 +280,5 @@ impl<'a> Callers<'a> {
             }
         }
         Ok(standing)
-    }
-
-    fn note_anonymous(&self, identity: &Identity<'_>) {
-        if identity.is_anonymous() {
-            self.inner.warn_anonymous(peer(self.head).is_some());
-        }
     }
 }

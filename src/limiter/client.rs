@@ -45,7 +45,7 @@ impl Client {
     }
 
     fn is_on(&self, list: &List) -> bool {
-        list.contains(self.key) || self.label.address.is_some_and(|net| list.contains_address(net.addr()))
+        list.contains(self.key) || self.label.address.is_some_and(|net| list.contains_address(net.addr))
     }
 
     /// Gives back what a decision charged, once and at most that. A decision that refused charged nothing.

@@ -23,6 +23,8 @@ pub(crate) struct Charged {
     pub(crate) limits: SmallVec<[usize; 4]>,
     /// One for each charge, once the store has answered.
     pub(crate) readings: Readings,
+    refused: bool,
+    shadow_refused: bool,
 }
 
 impl Charged {
@@ -36,16 +38,21 @@ impl Charged {
         self.charges.truncate(len);
     }
 
-    pub(crate) fn is_allowed(&self) -> bool {
-        self.charges.iter().zip(&self.readings).all(|(charge, reading)| charge.shadow || reading.is_allowed())
+    /// Takes note of what the store has answered.
+    pub(super) fn conclude(&mut self) {
+        for (charge, reading) in self.charges.iter().zip(&self.readings) {
+            *(if charge.shadow { &mut self.shadow_refused } else { &mut self.refused }) |=
+                !reading.is_allowed();
+        }
+    }
+
+    pub(crate) const fn is_allowed(&self) -> bool {
+        !self.refused
     }
 
     /// Whether a limit that only watches would have refused.
-    pub(crate) fn is_shadow_refused(&self) -> bool {
-        self.charges
-            .iter()
-            .zip(&self.readings)
-            .any(|(charge, reading)| charge.shadow && !reading.is_allowed())
+    pub(crate) const fn is_shadow_refused(&self) -> bool {
+        self.shadow_refused
     }
 
     /// The limit that refused first, or the first one of all.

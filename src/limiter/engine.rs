@@ -30,6 +30,7 @@ impl Engine {
         match self {
             Self::Memory(memory) => {
                 memory.charge(&charged.charges, &mut charged.readings);
+                charged.conclude();
                 None
             }
             Self::Remote(store) => Some(Pending {
@@ -73,6 +74,7 @@ impl Future for Pending {
             return Poll::Ready(Err(StoreError::new(error)));
         }
         self.charged.readings = readings.into();
+        self.charged.conclude();
         Poll::Ready(Ok(std::mem::take(&mut *self.charged)))
     }
 }

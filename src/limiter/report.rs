@@ -39,10 +39,10 @@ impl Inner {
     }
 
     fn is_worth_telling(&self, charged: &Charged) -> bool {
+        let passes = charged.is_allowed() && !charged.is_shadow_refused();
         !self.observers.is_empty()
+            || !passes && tracing::enabled!(target: TARGET, tracing::Level::INFO)
             || tracing::enabled!(target: TARGET, tracing::Level::TRACE)
-            || !charged.is_allowed()
-            || charged.is_shadow_refused()
     }
 
     fn report_limits(

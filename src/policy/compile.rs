@@ -31,6 +31,8 @@ pub(crate) struct Compiled {
     pub(crate) exempt_preflights: bool,
     /// Names the route of a request that no router has named.
     pub(crate) templates: Templates,
+    /// Whether any limit goes by the response.
+    pub(crate) has_settlements: bool,
     /// Whether any rule looks at the path.
     pub(crate) has_routes: bool,
     /// Whether any rule or limit looks at the route that the router chose.
@@ -184,6 +186,10 @@ impl Compiler<'_> {
             blocked,
             exempt_preflights: policy.exempt_preflights,
             templates: Templates::new(patterns.map(String::as_str)),
+            has_settlements: policy
+                .rules
+                .iter()
+                .any(|rule| rule.limits.iter().any(|limit| limit.settle.is_some())),
             has_routes,
             has_templates: has_routes || self.counts[Shares::NobodyOnOneRoute as usize] > 0,
         }

@@ -58,7 +58,7 @@ impl<'a> Paths<'a> {
         let mut others = Vec::new();
         let present = ambiguities(path);
         if present == 0 {
-            return Self { raw: path, others };
+            return Self::raw(path);
         }
         for (i, server) in SERVERS.iter().enumerate() {
             let steps = server & present;
@@ -72,6 +72,11 @@ impl<'a> Paths<'a> {
             }
         }
         Self { raw: path, others }
+    }
+
+    /// The raw reading alone.
+    pub(crate) const fn raw(path: &'a str) -> Self {
+        Self { raw: path, others: Vec::new() }
     }
 
     /// The readings, the raw one first.

@@ -44,13 +44,13 @@ static RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 static RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// The fields for limit, remaining and reset in the styles that have one for each.
-type Fields = [HeaderName; 3];
-static DRAFT_6: Fields = [
+type Names = [HeaderName; 3];
+static DRAFT_6: Names = [
     HeaderName::from_static("ratelimit-limit"),
     HeaderName::from_static("ratelimit-remaining"),
     HeaderName::from_static("ratelimit-reset"),
 ];
-static X: Fields = [
+static X: Names = [
     HeaderName::from_static("x-ratelimit-limit"),
     HeaderName::from_static("x-ratelimit-remaining"),
     HeaderName::from_static("x-ratelimit-reset"),
@@ -70,7 +70,7 @@ pub(crate) fn write(
 ) {
     match style {
         HeaderStyle::Off => {}
-        HeaderStyle::Draft10 => write_all(statuses, headers),
+        HeaderStyle::Draft10 => Fields::new(statuses).append_to(headers),
         _ => {
             if let Some(tightest) = shown(statuses).min_by_key(|status| tightness(status)) {
                 write_tightest(style, tightest, now, headers);
@@ -100,18 +100,32 @@ fn append(headers: &mut HeaderMap, name: &HeaderName, value: Option<HeaderValue>
     }
 }
 
-fn write_all(statuses: &[LimitStatus<'_>], headers: &mut HeaderMap) {
-    let mut only = shown(statuses);
-    let policies = match (only.next(), only.next()) {
-        (None, _) => return,
-        (Some(LimitStatus { policy: Some(policy), .. }), None) => Some((*policy).clone()),
-        _ => list(statuses, |out, status| match status.policy {
-            Some(policy) => out.extend_from_slice(policy.as_bytes()),
-            None => push_policy(out, status.limit, status.quota, status.rate),
-        }),
-    };
-    append(headers, &RATELIMIT_POLICY, policies);
-    append(headers, &RATELIMIT, list(statuses, push_status));
+/// The two fields of draft 10, put together while the request is decided, so that no more than they need be kept
+/// until its response is there.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    policies: Option<HeaderValue>,
+    limits: Option<HeaderValue>,
+}
+
+impl Fields {
+    pub(crate) fn new(statuses: &[LimitStatus<'_>]) -> Self {
+        let mut only = shown(statuses);
+        let policies = match (only.next(), only.next()) {
+            (None, _) => return Self { policies: None, limits: None },
+            (Some(LimitStatus { policy: Some(policy), .. }), None) => Some((*policy).clone()),
+            _ => list(statuses, |out, status| match status.policy {
+                Some(policy) => out.extend_from_slice(policy.as_bytes()),
+                None => push_policy(out, status.limit, status.quota, status.rate),
+            }),
+        };
+        Self { policies, limits: list(statuses, push_status) }
+    }
+
+    pub(crate) fn append_to(self, headers: &mut HeaderMap) {
+        append(headers, &RATELIMIT_POLICY, self.policies);
+        append(headers, &RATELIMIT, self.limits);
+    }
 }
 
 fn list(statuses: &[LimitStatus<'_>], push: impl Fn(&mut Buffer, &LimitStatus<'_>)) -> Option<HeaderValue> {

@@ -103,31 +103,37 @@ impl Line {
         self.head.store(self.horizon().max((until + 1) & !1) | 1, Relaxed);
     }
 
-    pub(super) fn find(&self, tag: Tag) -> Option<usize> {
-        (0..SLOTS).find(|&slot| {
-            self.tags[slot].load(Relaxed) == tag.high
-                && (self.notes[slot].load(Relaxed) >> 32) as u32 == tag.low
-        })
+    pub(super) fn find(&self, tag: Tag) -> Option<u8> {
+        (0..SLOTS)
+            .find(|&slot| {
+                self.tags[slot].load(Relaxed) == tag.high
+                    && (self.notes[slot].load(Relaxed) >> 32) as u32 == tag.low
+            })
+            .map(|slot| slot as u8)
     }
 
     /// A slot that owes nothing any more and is not among those `taken`.
-    pub(super) fn free(&self, now: u64, taken: &[Option<usize>]) -> Option<usize> {
-        (0..SLOTS).find(|slot| self.untils[*slot].load(Relaxed) <= now && !taken.contains(&Some(*slot)))
+    pub(super) fn free(&self, now: u64, taken: &[u8]) -> Option<u8> {
+        (0..SLOTS as u8)
+            .find(|slot| self.untils[usize::from(*slot)].load(Relaxed) <= now && !taken.contains(slot))
     }
 
     #[cfg(test)]
-    pub(super) fn tag(&self, slot: usize) -> Tag {
+    pub(super) fn tag(&self, slot: u8) -> Tag {
+        let slot = usize::from(slot);
         Tag { high: self.tags[slot].load(Relaxed), low: (self.notes[slot].load(Relaxed) >> 32) as u32 }
     }
 
-    pub(super) fn read(&self, slot: usize) -> Entry {
+    pub(super) fn read(&self, slot: u8) -> Entry {
+        let slot = usize::from(slot);
         Entry {
             until: self.untils[slot].load(Relaxed),
             interval: Interval(self.notes[slot].load(Relaxed) as u32),
         }
     }
 
-    pub(super) fn write(&self, slot: usize, tag: Tag, entry: Entry) {
+    pub(super) fn write(&self, slot: u8, tag: Tag, entry: Entry) {
+        let slot = usize::from(slot);
         self.tags[slot].store(tag.high, Relaxed);
         self.untils[slot].store(entry.until, Relaxed);
         self.notes[slot].store((tag.low as u64) << 32 | entry.interval.0 as u64, Relaxed);

@@ -30,6 +30,9 @@ pub(crate) struct Memory {
     evicted: AtomicU64,
 }
 
+/// No slot of a line.
+const NOWHERE: u8 = u8::MAX;
+
 impl Memory {
     /// Takes `bytes` once and never more; `shared` limits have their own places within them.
     ///
@@ -79,11 +82,11 @@ impl Memory {
         }
         let line = self.table.line(self.table.home(*key)).hold();
         let tag = |charge: &Charge| Table::tag(*key, charge.limit);
-        let mut slots = [None; SLOTS];
+        let mut slots = [NOWHERE; SLOTS];
         let mut missing = false;
         for (slot, charge) in slots.iter_mut().zip(charges) {
-            *slot = line.find(tag(charge));
-            missing |= slot.is_none();
+            *slot = line.find(tag(charge)).unwrap_or(NOWHERE);
+            missing |= *slot == NOWHERE;
         }
         let found = slots;
         if missing {
@@ -91,18 +94,21 @@ impl Memory {
                 return false; // they may lie further on
             }
             for (number, charge) in charges.iter().enumerate() {
-                if slots[number].is_none() && charge.adds() {
-                    slots[number] = line.free(now, &slots);
-                    if slots[number].is_none() {
+                if slots[number] == NOWHERE && charge.adds() {
+                    let Some(free) = line.free(now, &slots) else {
                         return false; // they have to lie further on
-                    }
+                    };
+                    slots[number] = free;
                 }
             }
         }
-        let read = |number: usize| found[number].map_or_else(Entry::default, |slot| line.read(slot));
+        let read = |number: usize| match found[number] {
+            NOWHERE => Entry::default(),
+            slot => line.read(slot),
+        };
         decide(charges, now, readings, read, |number, entry| {
-            if let Some(slot) = slots[number] {
-                line.write(slot, tag(&charges[number]), entry);
+            if slots[number] != NOWHERE {
+                line.write(slots[number], tag(&charges[number]), entry);
             }
         });
         true

@@ -26,7 +26,7 @@ pub(super) struct Table {
 pub(super) struct Spot {
     home: usize,
     line: usize,
-    slot: usize,
+    slot: u8,
     tag: Tag,
     found: bool,
 }
@@ -69,7 +69,7 @@ impl Table {
 
     #[cfg(test)]
     pub(super) fn entries(&self) -> impl Iterator<Item = (Tag, Entry)> {
-        self.lines.iter().flat_map(|line| (0..SLOTS).map(|slot| (line.tag(slot), line.read(slot))))
+        self.lines.iter().flat_map(|line| (0..SLOTS as u8).map(|slot| (line.tag(slot), line.read(slot))))
     }
 }
 
@@ -147,7 +147,7 @@ impl<'t> Locked<'t> {
         let held = self.held(home);
         let mut least: Option<(u64, Spot)> = None;
         for line in home..home + held {
-            for slot in 0..SLOTS {
+            for slot in 0..SLOTS as u8 {
                 if taken.iter().flatten().any(|other| other.line == line && other.slot == slot) {
                     continue;
                 }
