@@ -385,3 +385,20 @@ async fn nothing_of_an_allowed_request_is_above_trace() {
     app.send(get("/")).await;
     assert_eq!(log.lines().len(), 2);
 }
+
+/// Addresses are fingerprints unless `plain_addresses` is set.
+#[tokio::test]
+async fn debug_shows_no_address() {
+    let seen = Arc::new(Mutex::new(String::new()));
+    let out = seen.clone();
+    let limiter = Limiter::builder(Policy::per_client(Quota::per_minute(1)))
+        .observe(move |event: &Event<'_>| out.lock().unwrap().push_str(&format!("{event:?}")))
+        .build()
+        .unwrap();
+    ok(&limiter).send(get("/")).await;
+    seen.lock()
+        .unwrap()
+        .push_str(&format!("{:?}", limiter.client(&tidegate::Identity::address([192, 0, 2, 1].into()))));
+    let seen = seen.lock().unwrap();
+    assert!(!seen.contains("192.0.2.1"), "{seen}");
+}

@@ -133,7 +133,7 @@ impl fmt::Debug for Identity<'_> {
 }
 
 /// A client as logs may name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClientLabel {
     pub(crate) kind: &'static str,
     /// The address or network, where that is what the client is known by.
@@ -145,6 +145,13 @@ impl ClientLabel {
     /// `api_key#1a2b3c4d`, or, with `plain`, an address as it is: `192.0.2.7`, `2001:db8::/64`.
     pub(crate) fn display(self, plain: bool) -> impl fmt::Display {
         Printed { label: self, plain }
+    }
+}
+
+/// Without the address, because whoever prints a whole event or client has not asked for it.
+impl fmt::Debug for ClientLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.display(false), f)
     }
 }
 
