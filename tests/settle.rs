@@ -324,3 +324,32 @@ async fn of_200_simultaneous_wrong_passwords_5_reach_the_handler() {
     assert_eq!(app.status(get("/wrong")).await, 401);
     assert_eq!(app.status(get("/right")).await, 429);
 }
+
+/// A settlement of a request from before a change forgives what was owed since.
+#[tokio::test]
+async fn a_settlement_after_a_change_keeps_the_debt_bound_of_the_new_quota() {
+    let (limiter, _) = build(policy(limit(Settle::header("x-took"))));
+    let (open, opened) = tokio::sync::oneshot::channel::<()>();
+    let first = Arc::new(std::sync::Mutex::new(Some(opened)));
+    let mut app = limiter.layer().layer(service_fn(move |_: Request<()>| {
+        let opened = first.lock().unwrap().take();
+        async move {
+            let mut response = reply(200);
+            let slow = opened.is_some();
+            response.headers_mut().insert("x-took", if slow { "0" } else { "1000" }.parse().unwrap());
+            if let Some(opened) = opened {
+                let _ = opened.await;
+            }
+            Ok::<Response<Body>, Infallible>(response)
+        }
+    }));
+    let slow = app.call(get("/"));
+    limiter.set_quota("l", Quota::per_minute(100)).unwrap();
+    app.call(get("/")).await.unwrap();
+    let owed =
+        async || client(&limiter).peek("r").await.unwrap().limits().next().unwrap().reading().reset_after();
+    assert_eq!(owed().await, Duration::from_secs(120), "a burst of 100 and as much debt");
+    open.send(()).unwrap();
+    slow.await.unwrap();
+    assert_eq!(owed().await, Duration::from_millis(2 * 60_000 - 600), "one unit is given back, not 91");
+}
