@@ -69,7 +69,7 @@ impl Exact {
                         Some(wait) => (debt, Err(Reading::refused(nanos(debt), nanos(wait)))),
                     }
                 }
-                Op::Give(units) => (debt.saturating_sub(after(units) - debt), Ok(())),
+                Op::Give(nanos) => (debt.saturating_sub(nanos), Ok(())),
                 Op::Owe(units) => (after(units).min(interval * u64::from(burst + charge.max_debt)), Ok(())),
                 Op::Clear => (0, Ok(())),
             };
@@ -127,14 +127,15 @@ impl World {
 
 /// The same policy, counted in memory and in the other store.
 fn worlds(policy: &Policy) -> [World; 2] {
-    let (clock, exact) = (ManualClock::new(), Exact::default());
+    let (clock, age, exact) = (ManualClock::new(), ManualClock::new(), Exact::default());
     let now = exact.now.clone();
     let memory = Limiter::builder(policy.clone()).clock(clock.clone()).build().unwrap();
     [
         World { limiter: memory, advance: Box::new(move |by| clock.advance(by)) },
         World {
-            limiter: Limiter::builder(policy.clone()).store(exact).build().unwrap(),
+            limiter: Limiter::builder(policy.clone()).store(exact).clock(age.clone()).build().unwrap(),
             advance: Box::new(move |by| {
+                age.advance(by);
                 now.fetch_add(by.as_nanos() as u64, SeqCst);
             }),
         },

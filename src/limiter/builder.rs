@@ -45,7 +45,8 @@ impl LimiterBuilder {
         self
     }
 
-    /// Counts by a clock that only moves when it is told to. It is not for stores of your own.
+    /// Counts by a clock that only moves when it is told to. With a store of your own, which has its own clock, it only
+    /// tells how old decisions are that are given back.
     pub fn clock(mut self, clock: ManualClock) -> Self {
         self.clock = Some(clock);
         self
@@ -87,9 +88,10 @@ impl LimiterBuilder {
         let keys = Keys::new(secret);
         let policy = Compiled::new(&self.policy, &keys);
         let limits = policy.as_ref().map_or((0, 0), |policy| (policy.limits.len(), policy.shared_limits()));
+        let timeline = self.clock.map_or_else(Timeline::system, Timeline::manual);
         let engine = match self.store {
-            Some(store) => Ok(Engine::Remote(store)),
-            None => memory(self.bytes, self.clock, limits).map(Engine::Memory),
+            Some(store) => Ok(Engine::Remote(store, timeline)),
+            None => memory(self.bytes, timeline, limits).map(Engine::Memory),
         };
         let (policy, engine) = BuildError::both(policy, engine)?;
         let inner = Inner {
@@ -117,17 +119,12 @@ impl fmt::Debug for LimiterBuilder {
 }
 
 /// Memory for so many limits, of which clients share so many.
-fn memory(
-    bytes: usize,
-    clock: Option<ManualClock>,
-    (limits, shared): (usize, usize),
-) -> Result<Memory, Mistake> {
+fn memory(bytes: usize, timeline: Timeline, (limits, shared): (usize, usize)) -> Result<Memory, Mistake> {
     let mistake = |reason| Mistake::Setting { setting: "memory_bytes", reason };
     let least = Memory::min_bytes(limits, shared);
     if bytes < least {
         return Err(mistake(format!("{bytes} bytes are too few for this policy; set {least} at least")));
     }
-    let timeline = clock.map_or_else(Timeline::system, Timeline::manual);
     Memory::new(timeline, bytes, shared)
         .map_err(|error| mistake(format!("{bytes} bytes are not to be had ({error}); set fewer")))
 }

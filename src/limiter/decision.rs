@@ -23,6 +23,8 @@ pub(crate) struct Charged {
     pub(crate) limits: SmallVec<[usize; 4]>,
     /// One for each charge, once the store has answered.
     pub(crate) readings: Readings,
+    /// When that was, in nanoseconds of the engine's time.
+    pub(super) at: u64,
     refused: bool,
     shadow_refused: bool,
 }
@@ -141,7 +143,7 @@ impl Decision {
         let charges = self.taken().filter(|(number, _)| !self.given_back[*number].swap(true, Relaxed));
         self.inner
             .engine
-            .settle(charges.map(|(number, taken)| self.charge(number, Op::Give(taken))).collect());
+            .settle(charges.map(|(number, taken)| self.charge(number, self.give(number, taken))).collect());
     }
 
     /// The charges that were made whose limits go by the response, with the units that were taken.
@@ -159,9 +161,25 @@ impl Decision {
             Ordering::Equal => return None,
             Ordering::Greater => Op::Owe(units(actual - charged)),
             Ordering::Less if self.given_back[number].swap(true, Relaxed) => return None,
-            Ordering::Less => Op::Give(units(charged - actual)),
+            Ordering::Less => self.give(number, units(charged - actual)),
         };
         self.inner.engine.settle(smallvec![self.charge(number, op)])?.first().copied()
+    }
+
+    /// Gives so many units back, as far as they are still owed: debt drains, and who gave back what has drained would pay
+    /// for other requests. Those taken last drain last, so what is left of them is at most the time until the debt after
+    /// this charge is gone; where the rate has changed since, the shorter of what the old and the new one leave.
+    fn give(&self, number: usize, units: u32) -> Op {
+        let [old, new] = [
+            self.charged.charges[number].rate,
+            self.inner.policy.limits[self.charged.limits[number]].quota.rate(),
+        ]
+        .map(|rate| u128::from(rate.interval_ns()));
+        let age = u128::from(self.inner.engine.now().saturating_sub(self.charged.at));
+        let owed = self.charged.readings[number].reset_after().as_nanos();
+        let left = [owed.saturating_sub(age) * new / old, (owed * new / old).saturating_sub(age)];
+        let given = (u128::from(units) * new).min(left[0]).min(left[1]);
+        Op::Give(u64::try_from(given).unwrap_or(u64::MAX))
     }
 
     /// What this decision really charged: nothing where it refused, and watched limits all or none.

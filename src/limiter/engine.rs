@@ -1,6 +1,7 @@
 //! The store that a limiter counts in: ours without any detour, or another one behind a trait.
 
 use super::Charged;
+use crate::clock::Timeline;
 use crate::store::{Charge, Memory, Readings, Store, StoreError, StoreFuture};
 use smallvec::SmallVec;
 use std::{
@@ -12,14 +13,15 @@ use std::{
 
 pub(crate) enum Engine {
     Memory(Memory),
-    Remote(Arc<dyn Store>),
+    /// Counted elsewhere; the timeline tells how long ago a decision was.
+    Remote(Arc<dyn Store>, Timeline),
 }
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory(memory) => memory.fmt(f),
-            Self::Remote(_) => f.write_str("Remote(..)"),
+            Self::Remote(..) => f.write_str("Remote(..)"),
         }
     }
 }
@@ -29,14 +31,23 @@ impl Engine {
     pub(crate) fn ask(&self, charged: &mut Charged) -> Option<Pending> {
         match self {
             Self::Memory(memory) => {
-                memory.charge(&charged.charges, &mut charged.readings);
+                charged.at = memory.charge(&charged.charges, &mut charged.readings);
                 charged.conclude();
                 None
             }
-            Self::Remote(store) => Some(Pending {
-                future: store.charge(charged.charges.to_vec()),
-                charged: Box::new(std::mem::take(charged)),
-            }),
+            Self::Remote(store, timeline) => {
+                charged.at = timeline.now();
+                let future = store.charge(charged.charges.to_vec());
+                Some(Pending { future, charged: Box::new(std::mem::take(charged)) })
+            }
+        }
+    }
+
+    /// The time by which decisions age, in nanoseconds.
+    pub(crate) fn now(&self) -> u64 {
+        match self {
+            Self::Memory(memory) => memory.now(),
+            Self::Remote(_, timeline) => timeline.now(),
         }
     }
 
@@ -49,7 +60,7 @@ impl Engine {
                 memory.charge(&charges, &mut readings);
                 Some(readings)
             }
-            Self::Remote(store) => {
+            Self::Remote(store, _) => {
                 store.settle(charges.into_vec());
                 None
             }

@@ -126,7 +126,7 @@ impl Limiter {
     pub fn memory_bytes(&self) -> usize {
         match &self.inner.engine {
             Engine::Memory(memory) => memory.bytes(),
-            Engine::Remote(_) => 0,
+            Engine::Remote(..) => 0,
         }
     }
 
@@ -135,7 +135,7 @@ impl Limiter {
     pub fn capacity(&self) -> usize {
         match &self.inner.engine {
             Engine::Memory(memory) => memory.capacity(),
-            Engine::Remote(_) => 0,
+            Engine::Remote(..) => 0,
         }
     }
 
@@ -144,7 +144,7 @@ impl Limiter {
     pub fn evicted(&self) -> u64 {
         match &self.inner.engine {
             Engine::Memory(memory) => memory.evicted(),
-            Engine::Remote(_) => 0,
+            Engine::Remote(..) => 0,
         }
     }
 }

@@ -35,8 +35,8 @@ pub enum Op {
     Take(u32),
     /// Answers as `Take` would and changes nothing.
     Peek(u32),
-    /// Gives units back; nothing is ever owed less than nothing.
-    Give(u32),
+    /// Takes so many nanoseconds off what is owed at the charge's rate; nothing is ever owed less than nothing.
+    Give(u64),
     /// Adds units whether they fit or not, up to the burst and `max_debt`.
     Owe(u32),
     /// Forgives everything.

@@ -57,7 +57,7 @@ impl Seen {
 pub(crate) enum Act {
     Take(u32),
     Peek(u32),
-    Give(u32),
+    Give(u128),
     Clear,
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn place(limit: usize, client: usize, route: usize) -> Place {
 pub(crate) struct Model {
     pub(crate) clock: u128,
     seen: u128,
-    now: u128,
+    pub(crate) now: u128,
     pub(crate) rates: Vec<(u128, u128)>,
     owing: HashMap<Place, (u128, u128)>,
 }
@@ -88,7 +88,7 @@ impl Model {
     }
 
     /// Time moves forward by as much as the clock did since it was read last, up to 2^62.
-    fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         self.now = (self.now + self.clock.saturating_sub(self.seen)).min(1 << 62);
         self.seen = self.clock;
     }
@@ -126,7 +126,7 @@ impl Model {
                         () => (after, Some(after.saturating_sub(full))),
                     }
                 }
-                Act::Give(units) => (before.saturating_sub(interval * u128::from(units)), Some(0)),
+                Act::Give(nanos) => (before.saturating_sub(nanos), Some(0)),
                 Act::Clear => (0, Some(0)),
             };
             parts.push((*place, *act, before, after, wait));

@@ -87,13 +87,33 @@ fn of(quota: (u64, u64)) -> Quota {
 
 type Charges = Vec<(Place, Act)>;
 
+/// Units that a decision took, when, at which interval, and what was owed with them.
+struct Taken {
+    place: Place,
+    units: u128,
+    at: u128,
+    interval: u128,
+    owed: u128,
+}
+
+impl Taken {
+    /// No more than is still owed of them, whether the interval changed at once or only now.
+    fn give(&self, model: &Model) -> (Place, Act) {
+        let interval = model.rates[self.place.0].0;
+        let age = model.now - self.at;
+        let if_now = self.owed.saturating_sub(age) * interval / self.interval;
+        let if_at_once = (self.owed * interval / self.interval).saturating_sub(age);
+        (self.place, Act::Give((self.units * interval).min(if_now).min(if_at_once)))
+    }
+}
+
 /// The engine and the model, side by side.
 struct Both {
     clock: ManualClock,
     limiter: Limiter,
     model: Model,
     /// What can be refunded, with what each decision took; emptied once it was.
-    decisions: Vec<(Arc<Decision>, Charges)>,
+    decisions: Vec<(Arc<Decision>, Vec<Taken>)>,
 }
 
 impl Both {
@@ -132,7 +152,9 @@ impl Both {
                 self.limiter.refund(decision);
                 let taken = std::mem::take(taken);
                 if !taken.is_empty() {
-                    self.model.decide(&taken);
+                    self.model.tick();
+                    let given: Charges = taken.iter().map(|taken| taken.give(&self.model)).collect();
+                    self.model.decide(&given);
                 }
             }
             Step::Refund(_) => {}
@@ -211,9 +233,10 @@ impl Both {
     /// Remembers what a decision took, so that it can be given back.
     fn keep(&mut self, decision: Arc<Decision>, charges: Charges) {
         let seen: Vec<_> = decision.limits().map(|status| Seen::of(&status)).collect();
-        let taken = charges.into_iter().filter_map(|(place, act)| match act {
+        let (at, rates) = (self.model.now, &self.model.rates);
+        let taken = charges.into_iter().zip(&seen).filter_map(|((place, act), after)| match act {
             Act::Take(units) if allowed(&seen, LIMITS[place.0].1 == SHADOW) => {
-                Some((place, Act::Give(units)))
+                Some(Taken { place, units: units.into(), at, interval: rates[place.0].0, owed: after.reset })
             }
             _ => None,
         });

@@ -65,12 +65,18 @@ impl Memory {
         self.evicted.load(Relaxed)
     }
 
-    /// Decides a list of charges, and adds a reading for each.
-    pub(crate) fn charge(&self, charges: &[Charge], readings: &mut Readings) {
+    /// The time that it counts by, in nanoseconds.
+    pub(crate) fn now(&self) -> u64 {
+        self.timeline.now()
+    }
+
+    /// Decides a list of charges, adds a reading for each, and answers with the time of the decision.
+    pub(crate) fn charge(&self, charges: &[Charge], readings: &mut Readings) -> u64 {
         let now = self.timeline.now();
         if !self.charge_at_home(charges, now, readings) {
             self.charge_anywhere(charges, now, readings);
         }
+        now
     }
 
     /// The usual case, in which all limits are one client's and lie in its home line. In any other case it does nothing
@@ -261,7 +267,7 @@ impl Outcome {
                     Err(wait) => return Self { before, carried, after: before, wait },
                 },
             },
-            Op::Give(n) => before.saturating_sub(units(n)),
+            Op::Give(nanos) => before.saturating_sub(nanos),
             Op::Owe(n) => before.saturating_add(units(n)).min(charge.most_ns()),
             Op::Clear => 0,
         };
