@@ -81,8 +81,8 @@ fn nanos(time: Duration) -> u64 {
 
 /// Time as a limiter counts it: nanoseconds that never run backwards, whatever the clock does.
 ///
-/// While a clock that was set back repeats a stretch of time, time stands where it was, and goes on from there. So a
-/// client owes what it owed, no more and no less.
+/// When a clock is set back, time goes on from where it was, as if it had not been. So a client owes what it owed, no more
+/// and no less.
 #[derive(Debug)]
 pub(crate) struct Timeline {
     source: Source,
@@ -130,7 +130,7 @@ impl Timeline {
         if now > high.saturating_add(grain) {
             self.high.fetch_max(now, Release);
         } else if now.saturating_add(grain) < high {
-            return self.step_back();
+            return if high - now <= self.source.wobble() { high.min(END) } else { self.step_back() };
         }
         now.min(END)
     }
@@ -166,6 +166,14 @@ impl Source {
     const fn grain(&self) -> u64 {
         match self {
             Self::System { .. } => 1_000_000,
+            Self::Manual(_) => 0,
+        }
+    }
+
+    /// Steps back up to this are waited out: between processors whose counters differ, time would gain with each of them.
+    const fn wobble(&self) -> u64 {
+        match self {
+            Self::System { .. } => 1_000_000_000,
             Self::Manual(_) => 0,
         }
     }

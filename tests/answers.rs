@@ -180,7 +180,9 @@ async fn a_refusal_of_one_s_own_keeps_what_it_says_and_gets_the_rest() {
     assert!(line(&refused, "ratelimit-policy").is_some());
     assert_eq!(refused.into_body().collect().await.unwrap().to_bytes(), "burst on /x, Some(6s)");
 
-    let grpc = app.send(with(get("/pkg.Service/Call"), "content-type", "application/grpc+proto")).await;
+    let grpc = app
+        .send(with(from("192.0.2.1", "POST", "/pkg.Service/Call"), "content-type", "application/grpc+proto"))
+        .await;
     assert_eq!(grpc.status(), 200, "a gRPC client understands nothing but gRPC");
     assert_eq!(line(&grpc, "grpc-status"), Some("8"));
     assert_eq!(

@@ -135,7 +135,7 @@ fn no_refusal_is_stored_by_a_cache() {
     let used = per_client(Quota::per_minute(1));
     status(&used, get("/"));
     let own = used.layer().refusal(|_, _| Response::builder().status(420).body(Bytes::new()).unwrap());
-    let grpc = get("/").header("content-type", "application/grpc");
+    let grpc = get("/").method("POST").header("content-type", "application/grpc");
     for (layer, request, status) in [
         (&used.layer(), get("/"), 429),
         (&used.layer(), grpc, 200),

@@ -5,39 +5,42 @@ use crate::{
     key::{Key, Keys},
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
-/// An address whose bits behind the prefix are 0.
+/// An address, and how many of its bits count. IPv4-mapped addresses have become IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Network {
-    pub(crate) addr: IpAddr,
-    pub(crate) prefix: u8,
+    pub(crate) ip: IpAddr,
+    prefix: u8,
 }
 
 impl Network {
     /// The network of `ip`'s first `prefix` bits, or `ip` alone where it has no more bits than that.
     pub(crate) fn new(ip: IpAddr, prefix: u8) -> Self {
-        match ip.to_canonical() {
+        let ip = ip.to_canonical();
+        Self { ip, prefix: prefix.min(if ip.is_ipv4() { 32 } else { 128 }) }
+    }
+
+    /// The address with all bits behind the prefix 0.
+    fn base(self) -> IpAddr {
+        let prefix = u32::from(self.prefix);
+        match self.ip {
             IpAddr::V4(v4) => {
-                let prefix = prefix.min(32);
-                let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-                Self { addr: Ipv4Addr::from_bits(v4.to_bits() & mask).into(), prefix }
+                let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
+                Ipv4Addr::from_bits(v4.to_bits() & mask).into()
             }
             IpAddr::V6(v6) => {
-                let prefix = prefix.min(128);
-                let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-                Self { addr: Ipv6Addr::from_bits(v6.to_bits() & mask).into(), prefix }
+                let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
+                Ipv6Addr::from_bits(v6.to_bits() & mask).into()
             }
         }
     }
 
-    /// Whether it is one address alone.
-    pub(crate) const fn is_one(self) -> bool {
-        self.prefix == if self.addr.is_ipv4() { 32 } else { 128 }
-    }
-
     pub(crate) fn key(self, keys: &Keys) -> Key {
-        let (family, bits) = match self.addr {
+        let (family, bits) = match self.base() {
             IpAddr::V4(v4) => (4, v4.to_bits().into()),
             IpAddr::V6(v6) => (6, v6.to_bits()),
         };
@@ -45,9 +48,18 @@ impl Network {
     }
 }
 
+/// `192.0.2.7`, or `2001:db8::/64` where it is more than one address.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.base().fmt(f)?;
+        let is_one = self.prefix == if self.ip.is_ipv4() { 32 } else { 128 };
+        if is_one { Ok(()) } else { write!(f, "/{}", self.prefix) }
+    }
+}
+
 fn mask(ip: IpAddr, prefix: u8) -> Option<IpNet> {
     let net = Network::new(ip, prefix);
-    IpNet::new(net.addr, net.prefix).ok()
+    IpNet::new(net.base(), net.prefix).ok()
 }
 
 /// Reads `192.0.2.7`, `192.0.2.0/24` or `2001:db8::/32`; bits behind the prefix are dropped.

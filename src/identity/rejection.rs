@@ -41,6 +41,14 @@ impl Rejection {
         self.scheme().map(HeaderValue::from_static)
     }
 
+    /// Whether something came that cannot be read, rather than nothing.
+    pub(crate) const fn is_malformed(self) -> bool {
+        matches!(
+            self,
+            Self::MalformedToken | Self::MalformedApiKey | Self::MalformedHeader | Self::ShortChain
+        )
+    }
+
     const fn scheme(self) -> Option<&'static str> {
         match self {
             Self::MissingToken | Self::MissingLogin => Some("Bearer"),

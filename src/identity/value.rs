@@ -73,6 +73,14 @@ impl<'a> Identity<'a> {
         matches!(self.0, Kind::Anonymous)
     }
 
+    /// The address or network, where that is what the client is known by.
+    pub(crate) const fn network_of(&self) -> Option<Network> {
+        match self.0 {
+            Kind::Address(network) => Some(network),
+            _ => None,
+        }
+    }
+
     pub(crate) fn key(&self, keys: &Keys) -> Key {
         match &self.0 {
             Kind::Address(network) => network.key(keys),
@@ -164,8 +172,7 @@ impl fmt::Display for Printed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ClientLabel { kind, address, fingerprint } = self.label;
         match address {
-            Some(net) if self.plain && net.is_one() => write!(f, "{}", net.addr),
-            Some(net) if self.plain => write!(f, "{}/{}", net.addr, net.prefix),
+            Some(network) if self.plain => network.fmt(f),
             _ if kind == ANONYMOUS => f.write_str(kind),
             _ => write!(f, "{kind}#{fingerprint:08x}"),
         }

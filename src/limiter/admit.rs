@@ -134,7 +134,7 @@ impl Inner {
 
     /// The template of a request's route, for those who want to know.
     pub(crate) fn route<'a>(&'a self, head: RequestHead<'a>) -> Option<&'a str> {
-        matched_path(head).or_else(|| self.policy.templates.name(&Paths::of(head.path())))
+        matched_path(head).or_else(|| self.policy.templates.name(&Paths::of(path(head))))
     }
 
     /// Whether forwarding headers came from a peer that is not trusted with them.
@@ -174,7 +174,7 @@ struct Route<'a> {
 impl<'a> Route<'a> {
     fn of(inner: &'a Inner, head: RequestHead<'a>) -> Self {
         // No rule asks for the path where none has a route.
-        let paths = if inner.policy.has_routes { Paths::of(head.path()) } else { Paths::raw("/") };
+        let paths = if inner.policy.has_routes { Paths::of(path(head)) } else { Paths::raw("/") };
         let template = if inner.policy.has_templates { matched_path(head) } else { None };
         Self { inner, method: head.method(), template, paths }
     }
@@ -206,6 +206,18 @@ impl<'a> Route<'a> {
 #[cfg(feature = "axum")]
 fn matched_path(head: RequestHead<'_>) -> Option<&str> {
     head.extensions().get::<axum::extract::MatchedPath>().map(axum::extract::MatchedPath::as_str)
+}
+
+/// The path as the client sent it: inside a nested router axum has cut its prefix off.
+#[cfg(feature = "axum")]
+fn path(head: RequestHead<'_>) -> &str {
+    let original = head.extensions().get::<axum::extract::OriginalUri>();
+    original.map_or_else(|| head.path(), |original| original.path())
+}
+
+#[cfg(not(feature = "axum"))]
+fn path(head: RequestHead<'_>) -> &str {
+    head.path()
 }
 
 #[cfg(not(feature = "axum"))]
@@ -266,7 +278,14 @@ impl<'a> Callers<'a> {
             return Ok(standing);
         }
         for (number, source) in policy.sources.iter().enumerate() {
-            let Ok(identity) = source.identify(self.head, policy.proxies.as_ref()) else { continue };
+            let identity = match source.identify(self.head, policy.proxies.as_ref()) {
+                Ok(identity) => identity,
+                // Who is on the list must not get by it by sending a credential twice.
+                Err(rejection) if blocked.has_identities() && rejection.is_malformed() => {
+                    return Err(rejection);
+                }
+                Err(_) => continue,
+            };
             // Whom one rule's source does not know may be known to the policy's.
             if number > 0 && identity.is_anonymous() {
                 continue;

@@ -45,10 +45,11 @@ impl Client {
     }
 
     fn is_on(&self, list: &List) -> bool {
-        list.contains(self.key) || self.label.address.is_some_and(|net| list.contains_address(net.addr))
+        list.contains(self.key) || self.label.address.is_some_and(|net| list.contains_address(net.ip))
     }
 
-    /// Gives back what a decision charged, once and at most that. A decision that refused charged nothing.
+    /// Gives back what a decision charged, once, and as far as it is still owed: what has drained since is not given back.
+    /// A decision that refused charged nothing.
     pub fn refund(&self, decision: &Decision) {
         self.limiter.refund(decision);
     }
@@ -56,7 +57,7 @@ impl Client {
 
 /// A charge, a peek or a reset that is being put together; await it.
 #[derive(Debug, Clone)]
-#[must_use = "nothing is charged before it is awaited"]
+#[must_use = "nothing is charged before it is awaited, or made a future"]
 pub struct Charging<'a> {
     client: &'a Client,
     rule: &'a str,

@@ -113,7 +113,8 @@ impl Limiter {
         Ok(old)
     }
 
-    /// Gives back what a decision charged, once and at most that. A decision that refused charged nothing.
+    /// Gives back what a decision charged, once, and as far as it is still owed: what has drained since is not given back.
+    /// A decision that refused charged nothing.
     ///
     /// The decision must come from this limiter; another one's is left alone.
     pub fn refund(&self, decision: &Decision) {

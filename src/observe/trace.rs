@@ -16,7 +16,7 @@ pub(crate) fn trace(event: &Event<'_>) {
         Event::Refused(occasion) | Event::ShadowRefused(occasion) => violations(occasion),
         Event::Blocked(occasion) => info!(
             target: TARGET,
-            method = occasion.method.map(|method| method.as_str()),
+            method = method(occasion),
             route = occasion.route,
             client = %occasion.client(),
             "blocked"
@@ -26,7 +26,7 @@ pub(crate) fn trace(event: &Event<'_>) {
         Event::StoreFailed { occasion, error } => {
             warn!(
                 target: TARGET,
-                method = occasion.method.map(|method| method.as_str()),
+                method = method(occasion),
                 route = occasion.route,
                 error,
                 "store failed"
@@ -39,7 +39,7 @@ pub(crate) fn trace(event: &Event<'_>) {
 }
 
 fn rejection(occasion: &Occasion<'_>, reason: &str, what: &str) {
-    info!(target: TARGET, method = occasion.method.map(|method| method.as_str()), route = occasion.route, reason, "{what}");
+    info!(target: TARGET, method = method(occasion), route = occasion.route, reason, "{what}");
 }
 
 fn violations(occasion: &Occasion<'_>) {
@@ -47,7 +47,7 @@ fn violations(occasion: &Occasion<'_>) {
         let what = if limit.shadow { "would be refused" } else { "refused" };
         info!(
             target: TARGET,
-            method = occasion.method.map(|method| method.as_str()),
+            method = method(occasion),
             route = occasion.route,
             rule = limit.rule,
             limit = limit.limit,
@@ -62,4 +62,9 @@ fn violations(occasion: &Occasion<'_>) {
 /// To the millisecond, rounded up: more digits would only be in the way.
 fn seconds(wait: Duration) -> f64 {
     wait.as_nanos().div_ceil(1_000_000) as f64 / 1_000.0
+}
+
+/// A method can be a token of any length, which is nothing for a log.
+fn method<'a>(occasion: &Occasion<'a>) -> Option<&'a str> {
+    occasion.method.map(|method| if method.as_str().len() <= 16 { method.as_str() } else { "other" })
 }

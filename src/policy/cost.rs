@@ -80,7 +80,9 @@ impl fmt::Debug for Cost {
 /// What the response makes of the units that a request took on the way in.
 ///
 /// They are reserved first, so that requests in flight count. A request that is dropped before its response stays
-/// charged, and so does one whose service fails without a response.
+/// charged, and so does one whose service fails without a response: where responses can cost much more than 1, reserve
+/// what they usually do with [`Limit::cost`](crate::Limit::cost). No more is given back than is still owed of a charge,
+/// because debt drains in the meantime.
 ///
 /// ```
 /// use tidegate::{Limit, Quota, Settle};

@@ -1,7 +1,7 @@
 //! Whom no rule applies to, and whom nothing is answered.
 
 use super::Listed;
-use crate::{Key, Mistake, identity::Networks, key::Keys};
+use crate::{Identity, Key, Mistake, identity::Networks, key::Keys};
 use std::{collections::HashSet, net::IpAddr};
 
 /// A list of clients, by address and by identity.
@@ -18,8 +18,12 @@ impl List {
         keys: &Keys,
         mistakes: &mut Vec<Mistake>,
     ) -> Self {
+        // An address counts however a source would have known its client.
+        let addresses =
+            listed.identities.iter().filter_map(Identity::network_of).map(|network| network.to_string());
+        let networks: Vec<_> = listed.networks.iter().cloned().chain(addresses).collect();
         Self {
-            networks: Networks::compile(&listed.networks, place, mistakes),
+            networks: Networks::compile(&networks, place, mistakes),
             keys: listed.identities.iter().map(|identity| identity.key(keys)).collect(),
         }
     }

@@ -68,7 +68,8 @@ impl Matcher {
         let mut pattern = template.and_then(|template| routes.at_template(template));
         // The template is how the router read the raw path.
         let read = usize::from(pattern.is_some());
-        let mut whole = true;
+        // Where the router took another route, an exemption for this one may not lift what that one is held to.
+        let mut whole = template.is_none() || pattern.is_some();
         for reading in paths.iter().skip(read) {
             match at(&routes.router, reading) {
                 Some(found) => pattern = pattern.or(Some(found)),

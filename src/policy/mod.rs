@@ -304,7 +304,8 @@ impl Limit {
 
     /// The units beyond the burst that a response may add as debt; as many as the burst unless set.
     ///
-    /// A client in debt is refused until it is below the burst again. What goes beyond the bound is forgiven.
+    /// A client in debt is refused until it is below the burst again. What goes beyond the bound is forgiven, so set it no
+    /// lower than one response can add.
     #[must_use]
     pub const fn max_debt(mut self, units: u32) -> Self {
         self.max_debt = Some(units);

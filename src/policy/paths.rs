@@ -24,6 +24,9 @@ const MERGE_FIRST: u8 = 64;
 /// Drops empty segments in the end.
 const MERGE: u8 = 128;
 
+/// Envoy, and whoever uses the URL standard.
+const URL_STANDARD: u8 = DECODE | BACKSLASH | DOTS | MERGE;
+
 /// How servers read, besides those that take the path as it comes (axum, hyper, Express).
 ///
 /// Empty segments may always go in the end: hardly a server routes them, except those that read the raw path.
@@ -32,8 +35,7 @@ const SERVERS: [u8; 7] = [
     DECODE | MERGE,
     // Starlette, Django
     DECODE | SEPARATORS | MERGE,
-    // Envoy, and whoever uses the URL standard
-    DECODE | BACKSLASH | DOTS | MERGE,
+    URL_STANDARD,
     // nginx, Apache
     DECODE | SEPARATORS | DOTS | MERGE_FIRST | MERGE,
     // Spring
@@ -44,7 +46,7 @@ const SERVERS: [u8; 7] = [
     DECODE | SEPARATORS | BACKSLASH | PARAMETERS | DOTS | MERGE_FIRST | MERGE,
 ];
 
-/// The distinct readings of a request path: the raw one, and at most seven others.
+/// The readings of a request path: the raw one, and at most eight others.
 ///
 /// A plain path has one and allocates nothing. Time and memory are linear in the path's length.
 #[derive(Debug)]
@@ -71,6 +73,7 @@ impl<'a> Paths<'a> {
                 others.push(reading);
             }
         }
+        others.extend(behind_authority(path).map(|rest| read(rest, URL_STANDARD & present)));
         Self { raw: path, others }
     }
 
@@ -83,6 +86,13 @@ impl<'a> Paths<'a> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.raw).chain(self.others.iter().map(String::as_str))
     }
+}
+
+/// What is left where `//host/path` is taken for an address without a scheme, as `new URL(path, base)` does in JavaScript.
+fn behind_authority(path: &str) -> Option<&str> {
+    let is_slash = |c| c == '/' || c == '\\';
+    let rest = path.strip_prefix('/')?.strip_prefix(is_slash)?;
+    rest.get(rest.find(is_slash)?..)
 }
 
 /// The steps that could change how `path` reads; none for a plain one.

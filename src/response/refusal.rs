@@ -145,7 +145,7 @@ impl RefusalStyle {
         style: HeaderStyle,
         now: impl FnOnce() -> SystemTime,
     ) -> Response<Bytes> {
-        let mut response = match (grpc_type(head.headers()), &self.custom) {
+        let mut response = match (grpc_type(head), &self.custom) {
             (Some(content_type), _) => self.grpc(refusal, content_type),
             (None, Some(custom)) => return complete(custom(refusal, head), refusal, style, now),
             (None, None) => self.problem(refusal),
@@ -335,8 +335,13 @@ const GRPC_MESSAGE_ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 /// The content type of the answer, where the request is gRPC.
 ///
 /// A type is answered with one of ours, not with the client's own text, which can be of any size.
-fn grpc_type(request: &HeaderMap) -> Option<&'static str> {
-    let text = request.get(CONTENT_TYPE)?.to_str().ok()?;
+///
+/// Only a POST can be gRPC. Any other request with such a type would make its refusal a 200 for whoever goes by the status.
+fn grpc_type(head: RequestHead<'_>) -> Option<&'static str> {
+    if head.method() != Method::POST {
+        return None;
+    }
+    let text = head.headers().get(CONTENT_TYPE)?.to_str().ok()?;
     let text = text.split(';').next()?.trim_ascii();
     let base = text.split('+').next()?;
     match base {

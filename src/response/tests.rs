@@ -161,7 +161,7 @@ fn answer(
     refusal: &Refusal<'_>,
     content_type: Option<&'static str>,
 ) -> Response<Bytes> {
-    let mut request = http::Request::new(());
+    let mut request = http::Request::post("/").body(()).unwrap();
     request
         .headers_mut()
         .extend(content_type.map(|text| (http::header::CONTENT_TYPE, HeaderValue::from_static(text))));
