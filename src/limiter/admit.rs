@@ -33,16 +33,6 @@ enum Standing {
     Blocked(ClientLabel),
 }
 
-impl From<Rejection> for Reason {
-    fn from(rejection: Rejection) -> Self {
-        Self::Unidentified {
-            status: rejection.status(),
-            challenge: rejection.challenge(),
-            detail: rejection.detail(),
-        }
-    }
-}
-
 impl Inner {
     /// Asks all limits that apply to a request; what they say is in `charged`, which comes empty.
     pub(crate) fn admit(&self, head: RequestHead<'_>, charged: &mut Charged) -> Admission {
@@ -58,7 +48,7 @@ impl Inner {
                 Err(reason) => (reason, None),
             },
             Ok(Standing::Blocked(client)) => (Reason::Blocked, Some(client)),
-            Err(rejection) => (rejection.into(), None),
+            Err(rejection) => (Reason::Unidentified(rejection), None),
         };
         self.report_refused(&reason, client, head);
         Admission::Refused(reason)
@@ -103,7 +93,7 @@ impl Inner {
         if rule.limits.is_empty() {
             return Ok(());
         }
-        let client = callers.key(rule.source)?;
+        let client = callers.key(rule.source).map_err(Reason::Unidentified)?;
         for number in rule.limits.clone() {
             let limit = &self.policy.limits[number];
             let cost = limit

@@ -120,7 +120,7 @@ impl Inner {
 /// What is wrong with a request that is rejected.
 fn rejection(reason: &Reason) -> Option<&str> {
     match reason {
-        Reason::Unidentified { detail, .. } => Some(detail),
+        Reason::Unidentified(rejection) => Some(rejection.detail()),
         Reason::BadCost { detail } => Some(detail),
         Reason::Limited | Reason::Blocked | Reason::StoreDown { .. } => None,
     }

@@ -1,7 +1,7 @@
 //! The answer to a refused request.
 
 use super::{HeaderStyle, number, whole_seconds, write};
-use crate::{LimitStatus, RequestHead};
+use crate::{LimitStatus, Rejection, RequestHead};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
@@ -29,15 +29,8 @@ pub enum Reason {
     Limited,
     /// The client is on a block list: 403.
     Blocked,
-    /// The request does not say who is asking, or says it wrongly.
-    Unidentified {
-        /// 401 for a credential, 400 for an address.
-        status: StatusCode,
-        /// `WWW-Authenticate`, which a 401 must have.
-        challenge: Option<HeaderValue>,
-        /// What is wrong and how to mend it, without a full stop.
-        detail: &'static str,
-    },
+    /// The request does not say who is asking, or says it wrongly: 401 for a credential, 400 for an address or header.
+    Unidentified(Rejection),
     /// The request says a cost that is malformed or not accepted: 400.
     BadCost {
         /// What is wrong and what is accepted, without a full stop.
@@ -65,7 +58,7 @@ impl<'a> Refusal<'a> {
         match self.reason {
             Reason::Limited => StatusCode::TOO_MANY_REQUESTS,
             Reason::Blocked => StatusCode::FORBIDDEN,
-            Reason::Unidentified { status, .. } => status,
+            Reason::Unidentified(rejection) => rejection.status(),
             Reason::BadCost { .. } => StatusCode::BAD_REQUEST,
             Reason::StoreDown { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -99,6 +92,20 @@ impl<'a> Refusal<'a> {
         let wait = self.retry_after()?;
         let units = self.violated().filter_map(|status| status.reading.next_after(status.rate));
         Some(whole_seconds(units.fold(wait, Duration::max)).max(1))
+    }
+
+    /// Adds the fields that any answer over HTTP has, whatever its status: a refusal is about this client at this moment,
+    /// so no cache may give it to another.
+    fn tell(&self, headers: &mut HeaderMap) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(secs) = self.retry_after_secs() {
+            headers.insert(RETRY_AFTER, number(secs));
+        }
+        if let Reason::Unidentified(rejection) = self.reason {
+            if let Some(challenge) = rejection.challenge() {
+                headers.insert(WWW_AUTHENTICATE, challenge);
+            }
+        }
     }
 
     fn is_never(&self) -> bool {
@@ -156,18 +163,11 @@ impl RefusalStyle {
 
     /// Problem details for HTTP (RFC 9457).
     fn problem(&self, refusal: &Refusal<'_>) -> Response<Bytes> {
-        let status = refusal.status();
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(secs) = refusal.retry_after_secs() {
-            headers.insert(RETRY_AFTER, number(secs));
-        }
-        if let Reason::Unidentified { challenge: Some(challenge), .. } = &refusal.reason {
-            headers.insert(WWW_AUTHENTICATE, challenge.clone());
-        }
+        refusal.tell(&mut headers);
         let mut response = Response::new(self.problem_body(refusal));
-        *response.status_mut() = status;
+        *response.status_mut() = refusal.status();
         *response.headers_mut() = headers;
         response
     }
@@ -255,14 +255,7 @@ fn complete(
 ) -> Response<Bytes> {
     let mut missing = HeaderMap::new();
     write(style, refusal.limits, now, &mut missing);
-    // Whatever its status, a refusal is about this client at this moment, so no cache may give it to another.
-    missing.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(secs) = refusal.retry_after_secs() {
-        missing.insert(RETRY_AFTER, number(secs));
-    }
-    if let Reason::Unidentified { challenge: Some(challenge), .. } = &refusal.reason {
-        missing.insert(WWW_AUTHENTICATE, challenge.clone());
-    }
+    refusal.tell(&mut missing);
     for (name, value) in &missing {
         if !response.headers().contains_key(name) {
             let _ = response.headers_mut().try_insert(name, value.clone());
@@ -282,7 +275,7 @@ impl Display for Detail<'_> {
         match &self.refusal.reason {
             Reason::Limited => self.limited(f)?,
             Reason::Blocked => f.write_str("This client is blocked.")?,
-            Reason::Unidentified { detail, .. } => write!(f, "{detail}.")?,
+            Reason::Unidentified(rejection) => write!(f, "{rejection}.")?,
             Reason::BadCost { detail } => write!(f, "{detail}.")?,
             Reason::StoreDown { .. } => f.write_str("Requests cannot be counted at the moment.")?,
         }
@@ -332,6 +325,14 @@ static GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-
 /// What `grpc-message` escapes besides bytes that are not ASCII (gRPC over HTTP/2, "Percent-Encoded").
 const GRPC_MESSAGE_ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 
+const GRPC_TYPES: [&str; 5] = [
+    "application/grpc",
+    "application/grpc-web",
+    "application/grpc-web+proto",
+    "application/grpc-web-text",
+    "application/grpc-web-text+proto",
+];
+
 /// The content type of the answer, where the request is gRPC.
 ///
 /// A type is answered with one of ours, not with the client's own text, which can be of any size.
@@ -344,16 +345,8 @@ fn grpc_type(head: RequestHead<'_>) -> Option<&'static str> {
     let text = head.headers().get(CONTENT_TYPE)?.to_str().ok()?;
     let text = text.split(';').next()?.trim_ascii();
     let base = text.split('+').next()?;
-    match base {
-        _ if base.eq_ignore_ascii_case("application/grpc") => Some("application/grpc"),
-        _ if text.eq_ignore_ascii_case("application/grpc-web+proto") => Some("application/grpc-web+proto"),
-        _ if text.eq_ignore_ascii_case("application/grpc-web-text+proto") => {
-            Some("application/grpc-web-text+proto")
-        }
-        _ if base.eq_ignore_ascii_case("application/grpc-web") => Some("application/grpc-web"),
-        _ if base.eq_ignore_ascii_case("application/grpc-web-text") => Some("application/grpc-web-text"),
-        _ => None,
-    }
+    let known = |text: &str| GRPC_TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(text));
+    known(text).or_else(|| known(base))
 }
 
 /// The gRPC status code beside an HTTP status.

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::{headers::window, *};
-use crate::{LimitStatus, Quota, Rate, Reading, RequestHead};
+use crate::{LimitStatus, Quota, Rate, Reading, Rejection, RequestHead};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use proptest::prelude::*;
@@ -223,11 +223,6 @@ fn a_charge_that_never_fits_gets_no_time_to_come_back() {
     assert_eq!(lines(response.headers(), "grpc-retry-pushback-ms"), ["-1"]);
 }
 
-fn unidentified(status: StatusCode) -> Reason {
-    let challenge = (status == 401).then(|| HeaderValue::from_static("Bearer"));
-    Reason::Unidentified { status, challenge, detail: "Send an API key." }
-}
-
 #[test]
 fn every_reason_has_its_status_over_http_and_grpc() {
     let limits = [refused("limit", Duration::from_nanos(60_000_000_001))];
@@ -235,8 +230,8 @@ fn every_reason_has_its_status_over_http_and_grpc() {
     for (reason, limits, http, grpc, retry) in [
         (Reason::Limited, &limits[..], 429, "8", Some(("61", "60001"))),
         (Reason::Blocked, &[], 403, "7", None),
-        (unidentified(StatusCode::UNAUTHORIZED), &[], 401, "16", None),
-        (unidentified(StatusCode::BAD_REQUEST), &[], 400, "3", None),
+        (Reason::Unidentified(Rejection::MissingToken), &[], 401, "16", None),
+        (Reason::Unidentified(Rejection::MissingAddress), &[], 400, "3", None),
         (Reason::BadCost { detail: "50% is no cost – at all.".into() }, &[], 400, "3", None),
         (down, &[], 503, "14", Some(("2", "1500"))),
     ] {
