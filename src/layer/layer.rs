@@ -24,6 +24,13 @@ pub(super) struct Face {
     pub(super) expose_decision: bool,
 }
 
+impl Limiter {
+    /// The limiter as a tower layer.
+    pub fn layer(&self) -> ThrottleLayer {
+        ThrottleLayer::new(self.clone())
+    }
+}
+
 impl ThrottleLayer {
     /// The layer of a limiter, with `RateLimit` fields as in draft 10 and the default refusal.
     pub fn new(limiter: Limiter) -> Self {

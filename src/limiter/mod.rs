@@ -15,7 +15,7 @@ pub use decision::Decision;
 pub(crate) use engine::{Engine, Pending};
 
 use crate::{
-    BuildError, Identity, Key, Mistake, Observe, Policy, Quota, Rejection, RequestHead, ThrottleLayer,
+    BuildError, Identity, Key, Mistake, Observe, Policy, Quota, Rejection, RequestHead,
     event::Event,
     key::{Keys, Material},
     policy::Compiled,
@@ -67,11 +67,6 @@ impl Limiter {
     /// To set where a limiter counts, by which clock, and who is told what happens.
     pub fn builder(policy: Policy) -> LimiterBuilder {
         LimiterBuilder::new(policy)
-    }
-
-    /// The limiter as a tower layer.
-    pub fn layer(&self) -> ThrottleLayer {
-        ThrottleLayer::new(self.clone())
     }
 
     /// The client that the policy finds in a request, to charge it by hand.

@@ -11,7 +11,7 @@ mod tests;
 
 use super::{Charge, Op, Place, Reading, Readings};
 use crate::clock::Timeline;
-use line::{Entry, Interval, Line, SLOTS, Tag};
+use line::{Entry, Held, Interval, Line, SLOTS, Tag};
 use smallvec::SmallVec;
 use std::{
     collections::TryReserveError,
@@ -278,7 +278,7 @@ impl Outcome {
 /// The places of shared limits that one decision holds locked, in ascending order and after all others.
 struct SharedLines<'m> {
     lines: &'m [Line],
-    held: SmallVec<[u16; 4]>,
+    _held: SmallVec<[Held<'m>; 4]>,
 }
 
 /// A shared limit is alone in its line.
@@ -286,37 +286,24 @@ const SHARED_TAG: Tag = Tag { high: 0, low: 0 };
 
 impl<'m> SharedLines<'m> {
     fn lock(lines: &'m [Line], charges: &[Charge]) -> Self {
-        let mut held: SmallVec<[u16; 4]> = charges
+        let mut numbers: SmallVec<[u16; 4]> = charges
             .iter()
             .filter_map(|charge| match charge.place {
                 Place::Shared(number) => Some(number),
                 Place::Client(_) => None,
             })
             .collect();
-        held.sort_unstable();
-        held.dedup();
-        let locked = Self { lines, held };
-        locked.held.iter().filter_map(|number| locked.line(*number)).for_each(Line::lock);
-        locked
-    }
-
-    fn line(&self, number: u16) -> Option<&'m Line> {
-        self.lines.get(usize::from(number))
+        numbers.sort_unstable();
+        numbers.dedup();
+        let held = numbers.iter().map(|number| lines[usize::from(*number)].hold()).collect();
+        Self { lines, _held: held }
     }
 
     fn read(&self, number: u16) -> Entry {
-        self.line(number).map_or_else(Entry::default, |line| line.read(0))
+        self.lines[usize::from(number)].read(0)
     }
 
     fn write(&self, number: u16, entry: Entry) {
-        if let Some(line) = self.line(number) {
-            line.write(0, SHARED_TAG, entry);
-        }
-    }
-}
-
-impl Drop for SharedLines<'_> {
-    fn drop(&mut self) {
-        self.held.iter().filter_map(|number| self.line(*number)).for_each(Line::unlock);
+        self.lines[usize::from(number)].write(0, SHARED_TAG, entry);
     }
 }
