@@ -1,25 +1,15 @@
 //! Time that jumps: a client owes what it owed, no more and no less, and years do not wear the arithmetic out.
 #![allow(clippy::unwrap_used)]
 
-use futures_util::FutureExt as _;
-use std::{future::IntoFuture as _, time::Duration};
-use tidegate::{Charging, Client, Decision, Identity, Limiter, ManualClock, Policy, Quota};
+mod common;
+
+use common::{gate, now};
+use std::time::Duration;
+use tidegate::{Client, Quota};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
-
-fn gate(quota: Quota) -> (ManualClock, Limiter, Client) {
-    let clock = ManualClock::new();
-    let limiter = Limiter::builder(Policy::per_client(quota)).clock(clock.clone()).memory_bytes(4096);
-    let limiter = limiter.build().unwrap();
-    let client = limiter.client(&Identity::name("ann"));
-    (clock, limiter, client)
-}
-
-fn now(charging: Charging<'_>) -> Decision {
-    charging.into_future().now_or_never().unwrap().unwrap()
-}
 
 fn owed(client: &Client) -> Duration {
     now(client.peek("client")).limits().next().unwrap().reading().reset_after()

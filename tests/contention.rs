@@ -1,14 +1,16 @@
 //! Many threads at once: totals are exact, no refusal is unfounded, no two decisions wait for each other for ever.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use bytes::Bytes;
+use common::now;
 use futures_util::FutureExt as _;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use std::{
     collections::HashMap,
     convert::Infallible,
-    future::IntoFuture as _,
     sync::{
         Arc, Barrier,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -17,16 +19,10 @@ use std::{
     thread,
     time::Duration,
 };
-use tidegate::{
-    Charging, Decision, HeaderStyle, Identity, Limit, Limiter, ManualClock, Policy, Quota, Rule, Source,
-};
+use tidegate::{HeaderStyle, Identity, Limit, Limiter, ManualClock, Policy, Quota, Rule, Source};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 const THREADS: usize = 64;
-
-fn now(charging: Charging<'_>) -> Decision {
-    charging.into_future().now_or_never().unwrap().unwrap()
-}
 
 fn gate(policy: Policy, bytes: usize) -> Limiter {
     Limiter::builder(policy).clock(ManualClock::new()).memory_bytes(bytes).build().unwrap()

@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 use http::{HeaderName, Request};
 use std::{sync::Arc, thread, time::Duration};
 use tidegate::{
-    Charge, ChargeError, Charging, Client, Cost, Decision, Identity, Limit, Limiter, Place, Policy, Quota,
-    Reading, RequestHead, Rule, Settle, Source, Store, StoreError, StoreFuture,
+    Charge, ChargeError, Client, Cost, Decision, Identity, Limit, Limiter, Place, Policy, Quota, Reading,
+    RequestHead, Rule, Settle, Source, Store, StoreError, StoreFuture,
 };
 
 /// A rule that requests do not go by, beside one that they do.
@@ -50,12 +50,6 @@ fn policy() -> Policy {
 
 fn ann(limiter: &Limiter) -> Client {
     limiter.client(&Identity::name("ann"))
-}
-
-/// In memory every answer is there at once.
-#[track_caller]
-fn now(charging: Charging<'_>) -> Decision {
-    charging.into_future().now_or_never().unwrap().unwrap()
 }
 
 fn left(decision: &Decision) -> Vec<u32> {

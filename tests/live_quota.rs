@@ -1,25 +1,15 @@
 //! Quotas that change while clients owe: nobody stays locked out, nobody starts afresh, and what was said holds.
 #![allow(clippy::unwrap_used)]
 
-use futures_util::FutureExt as _;
+mod common;
+
+use common::{gate, now};
 use proptest::prelude::*;
-use std::{future::IntoFuture as _, time::Duration};
-use tidegate::{Charging, Client, Decision, Identity, Limiter, ManualClock, Policy, Quota};
+use std::time::Duration;
+use tidegate::{Client, Quota};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NANO: Duration = Duration::from_nanos(1);
-
-fn gate(quota: Quota) -> (ManualClock, Limiter, Client) {
-    let clock = ManualClock::new();
-    let limiter = Limiter::builder(Policy::per_client(quota)).clock(clock.clone()).memory_bytes(4096);
-    let limiter = limiter.build().unwrap();
-    let client = limiter.client(&Identity::name("ann"));
-    (clock, limiter, client)
-}
-
-fn now(charging: Charging<'_>) -> Decision {
-    charging.into_future().now_or_never().unwrap().unwrap()
-}
 
 fn remaining(client: &Client) -> u32 {
     now(client.peek("client")).limits().next().unwrap().remaining()

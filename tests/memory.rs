@@ -1,16 +1,14 @@
 //! The hard cap on memory: what it holds, who has to go, and what a flood does.
 #![allow(clippy::unwrap_used)]
 
-use futures_util::FutureExt as _;
+mod common;
+
+use common::now;
 use proptest::{collection::vec, prelude::*};
-use std::{future::IntoFuture as _, time::Duration};
-use tidegate::{Charging, Decision, Identity, Limit, Limiter, ManualClock, Policy, Quota, Rule};
+use std::time::Duration;
+use tidegate::{Identity, Limit, Limiter, ManualClock, Policy, Quota, Rule};
 
 const SECOND: u64 = 1_000_000_000;
-
-fn now(charging: Charging<'_>) -> Decision {
-    charging.into_future().now_or_never().unwrap().unwrap()
-}
 
 fn limiter(quota: Quota, bytes: usize, seed: u8) -> (ManualClock, Limiter) {
     let clock = ManualClock::new();

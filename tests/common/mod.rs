@@ -1,11 +1,18 @@
-//! A limiter on a manual clock, a service behind it, and requests to it.
+//! A limiter on a manual clock, a client of it, a service behind it, and requests to it.
 #![allow(dead_code, unreachable_pub, async_fn_in_trait, clippy::unwrap_used)]
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
-use std::{convert::Infallible, future::ready};
-use tidegate::{Limiter, ManualClock, PeerAddr, Policy, ThrottleBody, ThrottleLayer};
+use std::{
+    convert::Infallible,
+    future::{IntoFuture, ready},
+};
+use tidegate::{
+    Charging, Client, Decision, Identity, Limiter, ManualClock, PeerAddr, Policy, Quota, ThrottleBody,
+    ThrottleLayer,
+};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 pub type Body = BoxBody<Bytes, Infallible>;
@@ -14,6 +21,21 @@ pub type Answer = Response<ThrottleBody<Body>>;
 pub fn build(policy: Policy) -> (Limiter, ManualClock) {
     let clock = ManualClock::new();
     (Limiter::builder(policy).clock(clock.clone()).build().unwrap(), clock)
+}
+
+/// One client under one quota, in as little memory as there may be.
+pub fn gate(quota: Quota) -> (ManualClock, Limiter, Client) {
+    let clock = ManualClock::new();
+    let limiter = Limiter::builder(Policy::per_client(quota)).clock(clock.clone()).memory_bytes(4096);
+    let limiter = limiter.build().unwrap();
+    let client = limiter.client(&Identity::name("ann"));
+    (clock, limiter, client)
+}
+
+/// In memory every answer is there at once.
+#[track_caller]
+pub fn now(charging: Charging<'_>) -> Decision {
+    charging.into_future().now_or_never().unwrap().unwrap()
 }
 
 /// A service that answers everything with 200.
