@@ -16,25 +16,12 @@ impl BuildError {
         &self.mistakes
     }
 
+    pub(crate) const fn new(mistakes: Vec<Mistake>) -> Self {
+        Self { mistakes }
+    }
+
     pub(crate) fn one(mistake: Mistake) -> Self {
-        Self { mistakes: vec![mistake] }
-    }
-
-    /// Both, or the mistakes in both.
-    pub(crate) fn both<A, B>(a: Result<A, Self>, b: Result<B, Mistake>) -> Result<(A, B), Self> {
-        match (a, b) {
-            (Ok(a), Ok(b)) => Ok((a, b)),
-            (a, b) => {
-                let mut mistakes = a.err().map_or_else(Vec::new, |error| error.mistakes);
-                mistakes.extend(b.err());
-                Err(Self { mistakes })
-            }
-        }
-    }
-
-    /// `Ok` where there is no mistake.
-    pub(crate) fn check(mistakes: Vec<Mistake>) -> Result<(), Self> {
-        if mistakes.is_empty() { Ok(()) } else { Err(Self { mistakes }) }
+        Self::new(vec![mistake])
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     response::{self, Fields},
     store::Readings,
 };
-use http::{HeaderMap, HeaderName, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use smallvec::SmallVec;
 use std::{fmt, sync::Arc, time::SystemTime};
 
@@ -52,7 +52,7 @@ fn settle(decision: &Decision, status: StatusCode, headers: &HeaderMap) -> Readi
     for (number, settlement, taken) in decision.settlements() {
         let actual = match settlement {
             Settlement::Count(counts) => Some(if counts(status) { taken } else { 0 }),
-            Settlement::Header(name) => units(headers, name),
+            Settlement::Header(name) => whole_number(headers, name),
             Settlement::BodyBytes(_) => None,
         };
         let corrected = actual.and_then(|actual| decision.correct(number, taken.into(), actual.into()));
@@ -61,13 +61,6 @@ fn settle(decision: &Decision, status: StatusCode, headers: &HeaderMap) -> Readi
         }
     }
     readings
-}
-
-/// The units that a response header names, if it does so once and properly.
-fn units(headers: &HeaderMap, name: &HeaderName) -> Option<u32> {
-    let mut values = headers.get_all(name).iter();
-    let units = whole_number(values.next()?)?;
-    values.next().is_none().then_some(units)
 }
 
 /// Counts the bytes of a response's body as they are sent.

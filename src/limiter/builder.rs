@@ -86,14 +86,20 @@ impl LimiterBuilder {
     pub fn build(self) -> Result<Limiter, BuildError> {
         let secret = self.secret.map_or_else(random, Ok).map_err(BuildError::one)?;
         let keys = Keys::new(secret);
-        let policy = Compiled::new(&self.policy, &keys);
-        let limits = policy.as_ref().map_or((0, 0), |policy| (policy.limits.len(), policy.shared_limits()));
+        let mut mistakes = Vec::new();
+        let policy = Compiled::new(&self.policy, &keys, &mut mistakes);
         let timeline = self.clock.map_or_else(Timeline::system, Timeline::manual);
         let engine = match self.store {
             Some(store) => Ok(Engine::Remote(store, timeline)),
-            None => memory(self.bytes, timeline, limits).map(Engine::Memory),
+            None => memory(self.bytes, timeline, &policy).map(Engine::Memory),
         };
-        let (policy, engine) = BuildError::both(policy, engine)?;
+        let engine = match engine {
+            Ok(engine) if mistakes.is_empty() => engine,
+            engine => {
+                mistakes.extend(engine.err());
+                return Err(BuildError::new(mistakes));
+            }
+        };
         let inner = Inner {
             policy,
             keys,
@@ -118,10 +124,11 @@ impl fmt::Debug for LimiterBuilder {
     }
 }
 
-/// Memory for so many limits, of which clients share so many.
-fn memory(bytes: usize, timeline: Timeline, (limits, shared): (usize, usize)) -> Result<Memory, Mistake> {
+/// Memory for the limits of a policy.
+fn memory(bytes: usize, timeline: Timeline, policy: &Compiled) -> Result<Memory, Mistake> {
     let mistake = |reason| Mistake::Setting { setting: "memory_bytes", reason };
-    let least = Memory::min_bytes(limits, shared);
+    let shared = policy.shared_limits();
+    let least = Memory::min_bytes(policy.limits.len(), shared);
     if bytes < least {
         return Err(mistake(format!("{bytes} bytes are too few for this policy; set {least} at least")));
     }

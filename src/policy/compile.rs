@@ -1,24 +1,23 @@
 //! From the description of a policy to what a request is held against, with every mistake on the way.
 
 use super::{
-    Grain, Limit, Policy, Rule, Settle, Shares,
-    cost::{CostKind, SettleKind, Settlement, UnitCost},
+    Limit, Policy, Rule, Settle, Shares,
+    cost::{CostKind, Settlement, UnitCost, header_name},
     lists::List,
     live::LiveQuota,
     matcher::{Matcher, Templates},
 };
 use crate::{
-    BuildError, Key, Mistake, Quota,
+    Key, Mistake, Quota, Rate,
     identity::{Identify, Networks, Proxies},
     key::{Keys, Material},
     response,
     store::Place,
 };
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use std::{fmt, num::NonZeroU32, ops::Range};
 
 /// A policy without mistakes.
-#[derive(Debug)]
 pub(crate) struct Compiled {
     /// Who is asking: first as the policy says, then as rules say that have a source of their own.
     pub(crate) sources: Vec<Identify>,
@@ -59,7 +58,6 @@ impl fmt::Debug for CompiledRule {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct CompiledLimit {
     pub(crate) name: String,
     pub(crate) rule: usize,
@@ -81,14 +79,7 @@ impl CompiledLimit {
 
     /// Puts another quota in force and answers with the former one.
     pub(crate) fn set_quota(&self, rule: &str, quota: Quota) -> Result<Quota, Mistake> {
-        let (rule, limit) = (rule.to_owned(), self.name.clone());
-        let rate = match quota.rate() {
-            Ok(rate) => rate,
-            Err(error) => return Err(Mistake::Quota { rule, limit, error }),
-        };
-        if self.cost.most() > rate.burst().get() {
-            return Err(Mistake::Cost { rule, limit, reason: never(self.cost.most(), quota) });
-        }
+        let rate = checked_rate(rule, &self.name, quota, &self.cost)?;
         Ok(self.quota.set(quota, rate))
     }
 
@@ -120,11 +111,9 @@ impl Scope {
 const GROUP: usize = 4;
 
 impl Compiled {
-    pub(crate) fn new(policy: &Policy, keys: &Keys) -> Result<Self, BuildError> {
-        let mut compiler = Compiler { keys, mistakes: Vec::new(), counts: [0; 3], limits: Vec::new() };
-        let compiled = compiler.policy(policy);
-        BuildError::check(compiler.mistakes)?;
-        Ok(compiled)
+    /// Leaves out what has a mistake.
+    pub(crate) fn new(policy: &Policy, keys: &Keys, mistakes: &mut Vec<Mistake>) -> Self {
+        Compiler { keys, mistakes, counts: [0; 3], limits: Vec::new() }.policy(policy)
     }
 
     pub(crate) fn shared_limits(&self) -> usize {
@@ -140,20 +129,26 @@ impl Compiled {
     }
 }
 
-fn never(cost: u32, quota: Quota) -> String {
-    format!(
-        "a request that costs {cost} can never pass \"{quota}\", because only {} fit at once; raise its burst to {cost}",
-        quota.burst_size()
-    )
+/// The rate of a limit's quota, if it can be counted and admits what a request costs.
+fn checked_rate(rule: &str, limit: &str, quota: Quota, cost: &UnitCost) -> Result<Rate, Mistake> {
+    let (rule, limit) = (rule.to_owned(), limit.to_owned());
+    let (rate, cost) = match quota.rate() {
+        Ok(rate) => (rate, cost.most()),
+        Err(error) => return Err(Mistake::Quota { rule, limit, error }),
+    };
+    if cost > rate.burst().get() {
+        let reason = format!(
+            "a request that costs {cost} can never pass \"{quota}\", because only {} fit at once; raise its burst to {cost}",
+            rate.burst()
+        );
+        return Err(Mistake::Cost { rule, limit, reason });
+    }
+    Ok(rate)
 }
 
-fn no_header(name: &str) -> String {
-    format!("{name:?} is no header name; one is made of letters, digits and !#$%&'*+-.^_`|~")
-}
-
-struct Compiler<'k> {
-    keys: &'k Keys,
-    mistakes: Vec<Mistake>,
+struct Compiler<'c> {
+    keys: &'c Keys,
+    mistakes: &'c mut Vec<Mistake>,
     /// How many limits there are of each kind of [`Shares`].
     counts: [usize; 3],
     limits: Vec<CompiledLimit>,
@@ -161,20 +156,20 @@ struct Compiler<'k> {
 
 impl Compiler<'_> {
     fn policy(&mut self, policy: &Policy) -> Compiled {
-        let mut sources = vec![policy.source.compile(&mut self.mistakes)];
-        let proxies = policy.proxies.as_ref().map(|proxies| proxies.compile(&mut self.mistakes));
+        let mut sources = vec![policy.source.compile(self.mistakes)];
+        let proxies = policy.proxies.as_ref().map(|proxies| proxies.compile(self.mistakes));
         let mut rules: Vec<CompiledRule> = Vec::new();
         for (number, rule) in policy.rules.iter().enumerate() {
             let source = rule.source.as_ref().map_or(0, |source| {
-                sources.push(source.compile(&mut self.mistakes));
+                sources.push(source.compile(self.mistakes));
                 sources.len() - 1
             });
             let compiled = self.rule(number, rule, source);
             self.check_place(&rules, &compiled);
             rules.push(compiled);
         }
-        let allowed = List::compile(&policy.allowed, "allow list", self.keys, &mut self.mistakes);
-        let blocked = List::compile(&policy.blocked, "block list", self.keys, &mut self.mistakes);
+        let allowed = List::compile(&policy.allowed, "allow list", self.keys, self.mistakes);
+        let blocked = List::compile(&policy.blocked, "block list", self.keys, self.mistakes);
         let has_routes = policy.rules.iter().any(|rule| !rule.patterns.is_empty());
         let patterns = policy.rules.iter().flat_map(|rule| &rule.patterns);
         Compiled {
@@ -215,7 +210,7 @@ impl Compiler<'_> {
         }
         CompiledRule {
             name: rule.name.clone(),
-            matcher: Matcher::compile(&rule.name, &rule.methods, &rule.patterns, &mut self.mistakes),
+            matcher: Matcher::compile(&rule.name, &rule.methods, &rule.patterns, self.mistakes),
             when: rule.when.clone(),
             source,
             limits: first..self.limits.len(),
@@ -231,12 +226,11 @@ impl Compiler<'_> {
             let (rule, limit) = (rule.name.clone(), limit.name.clone());
             return self.mistakes.push(Mistake::DuplicateLimit { rule, limit });
         }
-        let rate = match limit.quota.rate() {
+        let cost = self.cost(rule, limit);
+        let settle = limit.settle.as_ref().and_then(|settle| self.settle(rule, limit, settle));
+        let rate = match checked_rate(&rule.name, &limit.name, limit.quota, &cost) {
             Ok(rate) => rate,
-            Err(error) => {
-                let (rule, limit) = (rule.name.clone(), limit.name.clone());
-                return self.mistakes.push(Mistake::Quota { rule, limit, error });
-            }
+            Err(mistake) => return self.mistakes.push(mistake),
         };
         let Some(scope) = self.scope(limit.shares) else { return };
         let compiled = CompiledLimit {
@@ -245,8 +239,8 @@ impl Compiler<'_> {
             quota: LiveQuota::new(limit.quota, rate),
             id: self.keys.key(Material::Limit, &[limit.name.as_bytes()]).lo,
             scope,
-            cost: self.cost(rule, limit, rate.burst().get()),
-            settle: limit.settle.as_ref().and_then(|settle| self.settle(rule, limit, settle)),
+            cost,
+            settle,
             max_debt: limit.max_debt,
             policy_value: response::policy_member(&limit.name, limit.quota, rate).try_into().ok(),
         };
@@ -276,61 +270,39 @@ impl Compiler<'_> {
         }
     }
 
-    fn cost(&mut self, rule: &Rule, limit: &Limit, burst: u32) -> UnitCost {
-        let mut wrong = |reason| {
-            let (rule, limit) = (rule.name.clone(), limit.name.clone());
-            self.mistakes.push(Mistake::Cost { rule, limit, reason });
-        };
+    fn cost(&mut self, rule: &Rule, limit: &Limit) -> UnitCost {
         match &limit.cost.0 {
-            CostKind::Fixed(units) => {
-                if *units > burst {
-                    wrong(never(*units, limit.quota));
-                }
-                UnitCost::Fixed(*units)
-            }
+            CostKind::Fixed(units) => UnitCost::Fixed(*units),
             CostKind::By(units) => UnitCost::By(units.clone()),
             CostKind::Header { name, range, trusted } => {
+                let mut reasons = Vec::new();
                 if range.is_empty() {
-                    wrong(format!("no cost is in the range {range:?} of header {name:?}"));
-                } else if *range.end() > burst {
-                    wrong(never(*range.end(), limit.quota));
+                    reasons.push(format!("no cost is in the range {range:?} of header {name:?}"));
                 }
                 if trusted.is_empty() {
-                    wrong(format!("nobody may set header {name:?}; say who, with `trusting`"));
+                    reasons.push(format!("nobody may set header {name:?}; say who, with `trusting`"));
                 }
-                let header = HeaderName::try_from(name.as_str()).unwrap_or_else(|_| {
-                    wrong(no_header(name));
+                let header = header_name(name).unwrap_or_else(|reason| {
+                    reasons.push(reason);
                     http::header::VIA // never used, because the mistake ends the build
                 });
-                let text = format!(
-                    "header {name:?} must be one whole number from {} to {}",
-                    range.start(),
-                    range.end()
-                );
                 let mut mistakes = Vec::new();
                 let trusted = Networks::compile(trusted, "callers that may set a cost", &mut mistakes);
-                mistakes.iter().for_each(|mistake| wrong(mistake.to_string()));
-                UnitCost::Header { name: header, range: range.clone(), trusted, text }
+                reasons.extend(mistakes.iter().map(ToString::to_string));
+                reasons.into_iter().for_each(|reason| self.wrong_cost(rule, limit, reason));
+                UnitCost::Header { name: header, range: range.clone(), trusted }
             }
         }
     }
 
     fn settle(&mut self, rule: &Rule, limit: &Limit, settle: &Settle) -> Option<Settlement> {
-        let settlement = match &settle.0 {
-            SettleKind::Count(counts) => Ok(Settlement::Count(counts.clone())),
-            SettleKind::Header(name) => {
-                HeaderName::try_from(name.as_str()).map(Settlement::Header).map_err(|_| no_header(name))
-            }
-            SettleKind::BodyBytes(grain) => Grain::new(*grain)
-                .map(Settlement::BodyBytes)
-                .ok_or_else(|| "a grain of 0 bytes; use at least 1, such as 1024".to_owned()),
-        };
-        settlement
-            .map_err(|reason| {
-                let (rule, limit) = (rule.name.clone(), limit.name.clone());
-                self.mistakes.push(Mistake::Cost { rule, limit, reason });
-            })
-            .ok()
+        let settlement = settle.0.clone();
+        settlement.map_err(|reason| self.wrong_cost(rule, limit, reason.into_owned())).ok()
+    }
+
+    fn wrong_cost(&mut self, rule: &Rule, limit: &Limit, reason: String) {
+        let (rule, limit) = (rule.name.clone(), limit.name.clone());
+        self.mistakes.push(Mistake::Cost { rule, limit, reason });
     }
 
     /// Names are sent in headers.

@@ -1,8 +1,8 @@
 //! How many units a request takes, before and after its answer is known.
 
 use crate::{RequestHead, identity::Networks};
-use http::{HeaderName, HeaderValue, StatusCode};
-use std::{fmt, net::IpAddr, num::NonZeroU32, ops::RangeInclusive, sync::Arc};
+use http::{HeaderMap, HeaderName, StatusCode};
+use std::{borrow::Cow, fmt, net::IpAddr, num::NonZeroU32, ops::RangeInclusive, sync::Arc};
 
 /// How many units a request takes on the way in.
 ///
@@ -95,21 +95,22 @@ impl fmt::Debug for Cost {
 ///     .settle(Settle::body_bytes(1024));
 /// ```
 #[derive(Clone)]
-pub struct Settle(pub(crate) SettleKind);
-
-type ByStatus = Arc<dyn Fn(StatusCode) -> bool + Send + Sync>;
+pub struct Settle(pub(super) Result<Settlement, Cow<'static, str>>);
 
 #[derive(Clone)]
-pub(crate) enum SettleKind {
-    Count(ByStatus),
-    Header(String),
-    BodyBytes(u32),
+pub(crate) enum Settlement {
+    Count(Arc<dyn Fn(StatusCode) -> bool + Send + Sync>),
+    Header(HeaderName),
+    BodyBytes(Grain),
 }
+
+/// How many bytes are one unit.
+pub(crate) type Grain = NonZeroU32;
 
 impl Settle {
     /// Only responses with these statuses count; the others get their units back.
     pub fn count(counts: impl Fn(StatusCode) -> bool + Send + Sync + 'static) -> Self {
-        Self(SettleKind::Count(Arc::new(counts)))
+        Self(Ok(Settlement::Count(Arc::new(counts))))
     }
 
     /// Responses with these statuses get their units back; the others count.
@@ -123,7 +124,7 @@ impl Settle {
     /// [`Limit::max_debt`](crate::Limit::max_debt)). Without the header, or where it is no whole number up to
     /// 4,294,967,295, the reserved units stay.
     pub fn header(name: impl Into<String>) -> Self {
-        Self(SettleKind::Header(name.into()))
+        Self(header_name(&name.into()).map(Settlement::Header).map_err(Cow::Owned))
     }
 
     /// The bytes of the response's body count, in grains of `grain` bytes (at least 1), the last one rounded up.
@@ -132,44 +133,42 @@ impl Settle {
     /// sent, so the next request finds them; no body is ever cut off. Choose the grain so that the bandwidth stays
     /// below the 10,000,000 units a second that a quota can count.
     pub const fn body_bytes(grain: u32) -> Self {
-        Self(SettleKind::BodyBytes(grain))
+        Self(match Grain::new(grain) {
+            Some(grain) => Ok(Settlement::BodyBytes(grain)),
+            None => Err(Cow::Borrowed("a grain of 0 bytes; use at least 1, such as 1024")),
+        })
     }
 }
 
 impl fmt::Debug for Settle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            SettleKind::Count(_) => f.write_str("Settle::count(..)"),
-            SettleKind::Header(name) => write!(f, "Settle::header({name:?})"),
-            SettleKind::BodyBytes(grain) => write!(f, "Settle::body_bytes({grain})"),
+            Ok(Settlement::Count(_)) => f.write_str("Settle::count(..)"),
+            Ok(Settlement::Header(name)) => write!(f, "Settle::header({name:?})"),
+            Ok(Settlement::BodyBytes(grain)) => write!(f, "Settle::body_bytes({grain})"),
+            Err(reason) => write!(f, "Settle({reason})"),
         }
     }
 }
 
-/// A whole number as headers have it: digits and nothing else, not even the sign that `parse` takes.
-pub(crate) fn whole_number(value: &HeaderValue) -> Option<u32> {
-    let text = value.to_str().ok()?;
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+/// The whole number that a header says once and properly: digits and nothing else, not even the sign that `parse` takes.
+pub(crate) fn whole_number(headers: &HeaderMap, name: &HeaderName) -> Option<u32> {
+    let mut values = headers.get_all(name).iter();
+    let text = values.next()?.to_str().ok()?;
+    let sound = values.next().is_none() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if sound { text.parse().ok() } else { None }
 }
 
-/// A grain that was checked when the limiter was built.
-pub(crate) type Grain = NonZeroU32;
+pub(super) fn header_name(name: &str) -> Result<HeaderName, String> {
+    let reason = || format!("{name:?} is no header name; one is made of letters, digits and !#$%&'*+-.^_`|~");
+    name.parse().map_err(|_| reason())
+}
 
 /// A cost that was checked when the limiter was built.
 pub(crate) enum UnitCost {
     Fixed(u32),
     By(ByHead),
-    Header { name: HeaderName, range: RangeInclusive<u32>, trusted: Networks, text: String },
-}
-
-impl fmt::Debug for UnitCost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fixed(units) => write!(f, "Fixed({units})"),
-            Self::By(_) => f.write_str("By(..)"),
-            Self::Header { name, .. } => write!(f, "Header({name})"),
-        }
-    }
+    Header { name: HeaderName, range: RangeInclusive<u32>, trusted: Networks },
 }
 
 impl UnitCost {
@@ -186,6 +185,7 @@ impl UnitCost {
         match self {
             Self::Fixed(units) => *units,
             Self::By(_) => 1,
+            Self::Header { range, .. } if range.is_empty() => 0,
             Self::Header { range, .. } => *range.end(),
         }
     }
@@ -199,34 +199,16 @@ impl UnitCost {
         match self {
             Self::Fixed(units) => Ok(*units),
             Self::By(units) => Ok(units(head)),
-            Self::Header { name, range, trusted, text } => {
-                let mut values = head.headers().get_all(name).iter();
-                let Some(value) = values.next() else { return Ok(1) };
-                if !client().is_some_and(|client| trusted.contains(client)) {
+            Self::Header { name, range, trusted } => {
+                let headers = head.headers();
+                if !headers.contains_key(name) || !client().is_some_and(|client| trusted.contains(client)) {
                     return Ok(1);
                 }
-                match whole_number(value).filter(|units| range.contains(units) && values.next().is_none()) {
-                    Some(units) => Ok(units),
-                    None => Err(text.clone()),
-                }
+                whole_number(headers, name).filter(|units| range.contains(units)).ok_or_else(|| {
+                    let (least, most) = (range.start(), range.end());
+                    format!("header {name:?} must be one whole number from {least} to {most}")
+                })
             }
         }
-    }
-}
-
-/// A settlement that was checked when the limiter was built.
-pub(crate) enum Settlement {
-    Count(ByStatus),
-    Header(HeaderName),
-    BodyBytes(Grain),
-}
-
-impl fmt::Debug for Settlement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Count(_) => "Count(..)",
-            Self::Header(_) => "Header(..)",
-            Self::BodyBytes(_) => "BodyBytes(..)",
-        })
     }
 }
