@@ -76,7 +76,7 @@ impl Inner {
                 result => result?,
             }
             // A path that only some servers read as this rule's may be another rule's, which binds too.
-            if rule.only && matched.whole {
+            if rule.only && matched == Match::Whole {
                 break;
             }
         }

@@ -22,14 +22,14 @@ struct Routes {
     router: Router<usize>,
 }
 
-/// That a rule matches, and how.
+/// How a rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Match {
-    /// The rule's pattern that matched first, counted from 0; nothing where the rule is for every path.
-    pub(crate) pattern: Option<usize>,
-    /// Whether the rule matches under every reading of the path. Where it does not, `only` must not end the search:
-    /// `/static/../login` would pass by a rule for `/login` behind one for `/static/{*rest}`.
-    pub(crate) whole: bool,
+pub(crate) enum Match {
+    /// Under every reading of the path.
+    Whole,
+    /// Under some readings. Then `only` must not end the search: `/static/../login` would pass by a rule for `/login`
+    /// behind one for `/static/{*rest}`.
+    Partial,
 }
 
 impl Matcher {
@@ -64,19 +64,17 @@ impl Matcher {
         if !self.takes(method) {
             return None;
         }
-        let Some(routes) = &self.routes else { return Some(Match { pattern: None, whole: true }) };
-        let mut pattern = template.and_then(|template| routes.at_template(template));
+        let Some(routes) = &self.routes else { return Some(Match::Whole) };
+        let named = template.is_some_and(|template| routes.takes_template(template));
         // The template is how the router read the raw path.
-        let read = usize::from(pattern.is_some());
         // Where the router took another route, an exemption for this one may not lift what that one is held to.
-        let mut whole = template.is_none() || pattern.is_some();
-        for reading in paths.iter().skip(read) {
-            match at(&routes.router, reading) {
-                Some(found) => pattern = pattern.or(Some(found)),
-                None => whole = false,
-            }
+        let (mut any, mut all) = (named, named || template.is_none());
+        for reading in paths.iter().skip(usize::from(named)) {
+            let found = at(&routes.router, reading).is_some();
+            any |= found;
+            all &= found;
         }
-        pattern.map(|found| Match { pattern: Some(found), whole })
+        any.then_some(if all { Match::Whole } else { Match::Partial })
     }
 
     /// Whether the rule is for some paths only.
@@ -131,11 +129,10 @@ impl Routes {
         Ok(())
     }
 
-    /// The pattern that takes all that a template takes. `/{*rest}` as a path would match `/{page}`, which takes only part.
-    fn at_template(&self, template: &str) -> Option<usize> {
-        let found = at(&self.router, template)?;
-        let covered = !template.contains("{*") || self.patterns.get(found)?.is_open();
-        covered.then_some(found)
+    /// Whether a pattern takes all that a template takes. `/{*rest}` as a path would match `/{page}`, which takes only part.
+    fn takes_template(&self, template: &str) -> bool {
+        at(&self.router, template)
+            .is_some_and(|found| !template.contains("{*") || self.patterns[found].is_open())
     }
 }
 

@@ -20,19 +20,14 @@ fn get(matcher: &Matcher, path: &str) -> Option<Match> {
     matcher.matches(&Method::GET, None, &Paths::of(path))
 }
 
-fn part(pattern: usize) -> Option<Match> {
-    Some(Match { pattern: Some(pattern), whole: false })
-}
-
-fn whole(pattern: usize) -> Option<Match> {
-    Some(Match { pattern: Some(pattern), whole: true })
-}
+const WHOLE: Option<Match> = Some(Match::Whole);
+const PARTIAL: Option<Match> = Some(Match::Partial);
 
 #[test]
 fn every_spelling_of_a_path_is_the_path() {
     let login = matcher(&[], &["/login"]);
     for path in ["/login", "/login/"] {
-        assert_eq!(get(&login, path), whole(0), "{path}");
+        assert_eq!(get(&login, path), WHOLE, "{path}");
     }
     let parameter = format!("/login;{}", "x".repeat(64 * 1024));
     let dots = format!("{}login", "/./".repeat(20_000));
@@ -66,7 +61,7 @@ fn every_spelling_of_a_path_is_the_path() {
         &parameter,
         &dots,
     ] {
-        assert_eq!(get(&login, path), part(0), "{path:.40}");
+        assert_eq!(get(&login, path), PARTIAL, "{path:.40}");
     }
     for path in [
         "/",
@@ -86,11 +81,11 @@ fn every_spelling_of_a_path_is_the_path() {
     ] {
         assert_eq!(get(&login, path), None, "{path}");
     }
-    assert_eq!(get(&matcher(&[], &["/api/login"]), "/api%2Flogin"), part(0));
-    assert_eq!(get(&matcher(&[], &["/{file}"]), "/api%2Flogin"), part(0));
-    assert_eq!(get(&matcher(&[], &["/{name}"]), "/%ff%zz"), whole(0));
-    assert_eq!(get(&matcher(&[], &["/café"]), "/caf%C3%a9"), part(0));
-    assert_eq!(get(&matcher(&[], &["/login/"]), "/login"), whole(0));
+    assert_eq!(get(&matcher(&[], &["/api/login"]), "/api%2Flogin"), PARTIAL);
+    assert_eq!(get(&matcher(&[], &["/{file}"]), "/api%2Flogin"), PARTIAL);
+    assert_eq!(get(&matcher(&[], &["/{name}"]), "/%ff%zz"), WHOLE);
+    assert_eq!(get(&matcher(&[], &["/café"]), "/caf%C3%a9"), PARTIAL);
+    assert_eq!(get(&matcher(&[], &["/login/"]), "/login"), WHOLE);
 }
 
 #[test]
@@ -107,17 +102,17 @@ fn a_rule_takes_its_methods_and_head_as_get() {
 #[test]
 fn a_rule_without_patterns_takes_every_path() {
     for path in ["", "*", "/", "//x/../%2f"] {
-        assert_eq!(get(&matcher(&[], &[]), path), Some(Match { pattern: None, whole: true }));
+        assert_eq!(get(&matcher(&[], &[]), path), WHOLE);
     }
 }
 
 #[test]
 fn a_catch_all_needs_a_rest() {
     let api = matcher(&[], &["/api/{*rest}", "/"]);
-    assert_eq!(get(&api, "/api/a/b"), whole(0));
+    assert_eq!(get(&api, "/api/a/b"), WHOLE);
     assert_eq!(get(&api, "/api"), None);
     assert_eq!(get(&api, "/api/"), None);
-    assert_eq!(get(&api, "/"), whole(1));
+    assert_eq!(get(&api, "/"), WHOLE);
 }
 
 #[test]
@@ -125,24 +120,24 @@ fn a_template_and_the_path_both_count() {
     let matches = |patterns: &[&str], template, path: &str| {
         matcher(&[], patterns).matches(&Method::GET, Some(template), &Paths::of(path))
     };
-    assert_eq!(matches(&["/users/{name}"], "/users/{id}", "/nested"), whole(0));
-    assert_eq!(matches(&["/users/{*rest}"], "/users/{id}/", "/nested"), whole(0));
+    assert_eq!(matches(&["/users/{name}"], "/users/{id}", "/nested"), WHOLE);
+    assert_eq!(matches(&["/users/{*rest}"], "/users/{id}/", "/nested"), WHOLE);
     assert_eq!(
         matches(&["/users/me"], "/users/{id}", "/users/me"),
-        part(0),
+        PARTIAL,
         "another route, says the router"
     );
     assert_eq!(matches(&["/users/me"], "/users/{id}", "/users/you"), None);
     assert_eq!(matches(&["/{page}"], "/{*rest}", "/assets/app.js"), None, "only part of the template");
-    assert_eq!(matches(&["/{page}"], "/{*rest}", "/about"), part(0));
-    assert_eq!(matches(&["/static/{*file}"], "/static/{*rest}", "/static/../login"), part(0));
+    assert_eq!(matches(&["/{page}"], "/{*rest}", "/about"), PARTIAL);
+    assert_eq!(matches(&["/static/{*file}"], "/static/{*rest}", "/static/../login"), PARTIAL);
 }
 
 #[test]
 fn a_match_is_whole_only_under_every_reading() {
-    assert_eq!(get(&matcher(&[], &["/static/{*rest}"]), "/static/../login"), part(0));
-    assert_eq!(get(&matcher(&[], &["/static/{*rest}"]), "/static/a%20b"), whole(0));
-    assert_eq!(get(&matcher(&[], &["/static/{*rest}", "/login"]), "/static/../login"), whole(0));
+    assert_eq!(get(&matcher(&[], &["/static/{*rest}"]), "/static/../login"), PARTIAL);
+    assert_eq!(get(&matcher(&[], &["/static/{*rest}"]), "/static/a%20b"), WHOLE);
+    assert_eq!(get(&matcher(&[], &["/static/{*rest}", "/login"]), "/static/../login"), WHOLE);
 }
 
 #[test]
