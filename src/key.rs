@@ -51,7 +51,6 @@ pub(crate) enum Material {
 }
 
 /// The limiter's secret, and the two ways in which it makes keys.
-#[derive(Clone)]
 pub(crate) struct Keys {
     hasher: SipHasher13,
     mix: [u64; 4],
@@ -100,12 +99,6 @@ fn hash(mut hasher: SipHasher13, material: Material, parts: &[&[u8]]) -> Key {
 const fn fold(a: u64, b: u64) -> u64 {
     let product = a as u128 * b as u128;
     (product >> 64) as u64 ^ product as u64
-}
-
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Keys(..)")
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use crate::clock::Timeline;
 use crate::store::{Charge, Memory, Readings, Store, StoreError, StoreFuture};
 use smallvec::SmallVec;
 use std::{
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -17,16 +16,15 @@ pub(crate) enum Engine {
     Remote(Arc<dyn Store>, Timeline),
 }
 
-impl fmt::Debug for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Engine {
+    /// The table that it counts in, unless that is somebody else's business.
+    pub(super) const fn memory(&self) -> Option<&Memory> {
         match self {
-            Self::Memory(memory) => memory.fmt(f),
-            Self::Remote(..) => f.write_str("Remote(..)"),
+            Self::Memory(memory) => Some(memory),
+            Self::Remote(..) => None,
         }
     }
-}
 
-impl Engine {
     /// Decides, or answers with the decision to wait for.
     pub(crate) fn ask(&self, charged: &mut Charged) -> Option<Pending> {
         match self {

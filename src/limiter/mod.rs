@@ -19,6 +19,7 @@ use crate::{
     event::Event,
     key::{Keys, Material},
     policy::Compiled,
+    store::Memory,
 };
 use std::{
     fmt,
@@ -120,28 +121,19 @@ impl Limiter {
 
     /// The memory that counting takes, in bytes, all of it taken at the start; nothing where a store of your own counts.
     pub fn memory_bytes(&self) -> usize {
-        match &self.inner.engine {
-            Engine::Memory(memory) => memory.bytes(),
-            Engine::Remote(..) => 0,
-        }
+        self.inner.engine.memory().map_or(0, Memory::bytes)
     }
 
     /// How many clients and limits (each limit of each client is one) are counted at the same time before newcomers
     /// may push out others that still owe; nothing where a store of your own counts.
     pub fn capacity(&self) -> usize {
-        match &self.inner.engine {
-            Engine::Memory(memory) => memory.capacity(),
-            Engine::Remote(..) => 0,
-        }
+        self.inner.engine.memory().map_or(0, Memory::capacity)
     }
 
     /// How many entries that still owed had to make room for newcomers since the start. If it grows, the memory is too
     /// small for the number of clients.
     pub fn evicted(&self) -> u64 {
-        match &self.inner.engine {
-            Engine::Memory(memory) => memory.evicted(),
-            Engine::Remote(..) => 0,
-        }
+        self.inner.engine.memory().map_or(0, Memory::evicted)
     }
 }
 
