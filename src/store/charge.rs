@@ -24,7 +24,7 @@ pub struct Charge {
 pub enum Place {
     /// One client, or one client on one route.
     Client(Key),
-    /// All clients together; the number was given out by the store when the limiter was built.
+    /// All clients together; the number is the shared limit's place in its policy.
     Shared(u16),
 }
 
