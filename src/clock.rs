@@ -91,6 +91,11 @@ pub(crate) struct Timeline {
     /// The latest time that was seen, behind it by up to the source's grain.
     high: AtomicU64,
     stepping: Mutex<()>,
+    /// How far time may go before it is noted, and steps back that are too small to matter: processors whose counters
+    /// differ by microseconds are no reason to write to a line that all of them read.
+    grain: u64,
+    /// Steps back up to this are waited out: between processors whose counters differ, time would gain with each of them.
+    wobble: u64,
 }
 
 #[derive(Debug)]
@@ -112,25 +117,24 @@ impl Timeline {
     pub(crate) fn system() -> Self {
         let clock = quanta::Clock::new();
         let origin = clock.raw();
-        Self::new(Source::System { clock, origin })
+        Self::new(Source::System { clock, origin }, 1_000_000, 1_000_000_000)
     }
 
     pub(crate) fn manual(clock: ManualClock) -> Self {
-        Self::new(Source::Manual(clock))
+        Self::new(Source::Manual(clock), 0, 0)
     }
 
-    fn new(source: Source) -> Self {
+    fn new(source: Source, grain: u64, wobble: u64) -> Self {
         let high = AtomicU64::new(source.read());
-        Self { source, lead: AtomicU64::new(0), high, stepping: Mutex::new(()) }
+        Self { source, lead: AtomicU64::new(0), high, stepping: Mutex::new(()), grain, wobble }
     }
 
     pub(crate) fn now(&self) -> u64 {
         let (now, high) = self.read();
-        let grain = self.source.grain();
-        if now > high.saturating_add(grain) {
+        if now > high.saturating_add(self.grain) {
             self.high.fetch_max(now, Release);
-        } else if now.saturating_add(grain) < high {
-            return if high - now <= self.source.wobble() { high.min(END) } else { self.step_back() };
+        } else if now.saturating_add(self.grain) < high {
+            return if high - now <= self.wobble { high.min(END) } else { self.step_back() };
         }
         now.min(END)
     }
@@ -160,23 +164,6 @@ impl Source {
         };
         clock.saturating_add(START)
     }
-
-    /// How far time may go before it is noted, and steps back that are too small to matter: processors whose counters
-    /// differ by microseconds are no reason to write to a line that all of them read.
-    const fn grain(&self) -> u64 {
-        match self {
-            Self::System { .. } => 1_000_000,
-            Self::Manual(_) => 0,
-        }
-    }
-
-    /// Steps back up to this are waited out: between processors whose counters differ, time would gain with each of them.
-    const fn wobble(&self) -> u64 {
-        match self {
-            Self::System { .. } => 1_000_000_000,
-            Self::Manual(_) => 0,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -198,6 +185,25 @@ mod tests {
         assert_eq!(time.now(), start + 57);
         clock.advance(Duration::MAX);
         assert_eq!(time.now(), END);
+    }
+
+    /// As between processors whose counters differ: a small step back is waited out, a large one is gone over.
+    #[test]
+    fn a_clock_that_wobbles_gains_nothing() {
+        let clock = ManualClock::new();
+        let time = Timeline::new(Source::Manual(clock.clone()), 1_000, 1_000_000);
+        clock.advance(Duration::from_secs(1));
+        let start = time.now();
+        for _ in 0..100 {
+            clock.set_back(Duration::from_nanos(900_000));
+            assert_eq!(time.now(), start);
+            clock.advance(Duration::from_nanos(900_000));
+            assert_eq!(time.now(), start);
+        }
+        clock.set_back(Duration::from_secs(1));
+        assert_eq!(time.now(), start);
+        clock.advance(Duration::from_nanos(5_000));
+        assert_eq!(time.now(), start + 5_000);
     }
 
     /// A clock that moves on while another thread reads it was not set back.

@@ -41,13 +41,13 @@ impl fmt::Debug for Key {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Material {
-    Secret = 2,
-    Header = 3,
-    Name = 4,
-    Anonymous = 5,
-    Route = 6,
-    Limit = 7,
-    Mix = 8,
+    Secret = 1,
+    Header = 2,
+    Name = 3,
+    Anonymous = 4,
+    Route = 5,
+    Limit = 6,
+    Mix = 7,
 }
 
 /// The limiter's secret, and the two ways in which it makes keys.

@@ -2,6 +2,7 @@
 
 use crate::{Quota, Rate, Reading};
 use http::HeaderValue;
+use std::time::Duration;
 
 /// One limit as a decision left it.
 #[derive(Debug, Clone, Copy)]
@@ -47,8 +48,22 @@ impl<'a> LimitStatus<'a> {
         self.reading.remaining(self.rate)
     }
 
+    /// Whether the limit refuses; one that only watches never does.
+    pub const fn refuses(&self) -> bool {
+        !self.shadow && !self.reading.is_allowed()
+    }
+
     /// Whether the limit only watches and never refuses.
     pub const fn is_shadow(&self) -> bool {
         self.shadow
     }
+}
+
+/// How long until none of the limits refuses, if nothing else is charged. Nothing where none does, or one always will.
+pub(crate) fn retry_after<'a>(limits: impl Iterator<Item = LimitStatus<'a>>) -> Option<Duration> {
+    let mut longest = None;
+    for limit in limits.filter(LimitStatus::refuses) {
+        longest = longest.max(Some(limit.reading.retry_after()?));
+    }
+    longest
 }

@@ -74,7 +74,7 @@ impl<'a> Identity<'a> {
     }
 
     /// The address or network, where that is what the client is known by.
-    pub(crate) const fn network_of(&self) -> Option<Network> {
+    pub(crate) const fn as_network(&self) -> Option<Network> {
         match self.0 {
             Kind::Address(network) => Some(network),
             _ => None,

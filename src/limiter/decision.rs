@@ -1,7 +1,10 @@
 //! The verdict, and what was charged for it.
 
 use super::Inner;
-use crate::{Charge, LimitStatus, Op, Reading, policy::Settlement, response::whole_seconds, store::Readings};
+use crate::{
+    Charge, LimitStatus, Op, Reading, policy::Settlement, response::whole_seconds, status::retry_after,
+    store::Readings,
+};
 use smallvec::{SmallVec, smallvec};
 use std::{
     cmp::Ordering,
@@ -126,11 +129,7 @@ impl Decision {
     ///
     /// Nothing where they do already, or where one never will because the charge exceeds its burst.
     pub fn retry_after(&self) -> Option<Duration> {
-        let refusing = || self.limits().filter(|limit| !limit.shadow && !limit.reading.is_allowed());
-        if refusing().any(|limit| limit.reading.is_never()) {
-            return None;
-        }
-        refusing().filter_map(|limit| limit.reading.retry_after()).max()
+        retry_after(self.limits())
     }
 
     /// The same in whole seconds, as `Retry-After` has it: rounded up, at least 1.

@@ -20,7 +20,7 @@ impl List {
     ) -> Self {
         // An address counts however a source would have known its client.
         let addresses =
-            listed.identities.iter().filter_map(Identity::network_of).map(|network| network.to_string());
+            listed.identities.iter().filter_map(Identity::as_network).map(|network| network.to_string());
         let networks: Vec<_> = listed.networks.iter().cloned().chain(addresses).collect();
         Self {
             networks: Networks::compile(&networks, place, mistakes),

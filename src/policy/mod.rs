@@ -95,7 +95,8 @@ impl Policy {
         self
     }
 
-    /// A client that no rule applies to, as the policy's source or a rule's own one finds it.
+    /// A client that no rule applies to, as the policy's source or a rule's own one finds it. An address is on the list
+    /// whatever else its client is known by.
     #[must_use]
     pub fn allow(mut self, identity: Identity<'static>) -> Self {
         self.allowed.identities.push(identity);
@@ -110,9 +111,7 @@ impl Policy {
     }
 
     /// A client that is refused with 403 on every route, as the policy's source or a rule's own one finds it. Whoever is
-    /// on both lists is refused.
-    ///
-    /// Where no source goes by address, block addresses with [`block_networks`](Self::block_networks).
+    /// on both lists is refused. An address is on the list whatever else its client is known by.
     #[must_use]
     pub fn block(mut self, identity: Identity<'static>) -> Self {
         self.blocked.identities.push(identity);

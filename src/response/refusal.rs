@@ -1,7 +1,7 @@
 //! The answer to a refused request.
 
 use super::{HeaderStyle, number, whole_seconds, write};
-use crate::{LimitStatus, Rejection, RequestHead};
+use crate::{LimitStatus, Rejection, RequestHead, status::retry_after};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
@@ -71,16 +71,14 @@ impl<'a> Refusal<'a> {
 
     /// The limits that refuse.
     pub fn violated(&self) -> impl Iterator<Item = &'a LimitStatus<'a>> + use<'a> {
-        self.limits.iter().filter(|status| !status.shadow && !status.reading.is_allowed())
+        self.limits.iter().filter(|status| status.refuses())
     }
 
     /// How long until the request can be admitted, if nothing else is charged: the longest wait of the violated
     /// limits. Nothing where waiting does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.reason {
-            Reason::Limited if !self.is_never() => {
-                self.violated().filter_map(|status| status.reading.retry_after()).max()
-            }
+            Reason::Limited => retry_after(self.limits.iter().copied()),
             Reason::StoreDown { retry_after } => Some(retry_after),
             _ => None,
         }

@@ -7,6 +7,9 @@ use std::{error::Error, fmt, pin::Pin};
 /// between; watched ones (`shadow`) never refuse the others, and are counted as if all of them were enforced.
 pub trait Store: Send + Sync + 'static {
     /// Decides a list of charges and answers with a reading for each, in its order.
+    ///
+    /// The request waits for as long as the future does, so it must end: put a deadline into it, and answer with an error
+    /// when that has passed. A request whose store fails is answered with 503.
     fn charge(&self, charges: Vec<Charge>) -> StoreFuture;
 
     /// Gives back or adds, without an answer. It must not block; a store that needs to wait does so elsewhere.
