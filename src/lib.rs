@@ -59,6 +59,7 @@ mod identity;
 mod key;
 mod layer;
 mod limiter;
+mod live;
 mod observe;
 mod policy;
 mod quota;

@@ -1,20 +1,36 @@
 //! What one limit says.
 
-use crate::{Quota, Rate, Reading};
-use http::HeaderValue;
+use crate::{Quota, Rate, Reading, live::LiveQuota};
 use std::time::Duration;
 
 /// One limit as a decision left it.
 #[derive(Debug, Clone, Copy)]
 pub struct LimitStatus<'a> {
     pub(crate) rule: &'a str,
-    pub(crate) limit: &'a str,
-    pub(crate) quota: Quota,
+    pub(crate) words: &'a Words,
+    pub(crate) quota: &'a LiveQuota,
     pub(crate) rate: Rate,
     pub(crate) reading: Reading,
     pub(crate) shadow: bool,
-    /// `response::policy_member` of this limit at this rate, where it was made beforehand.
-    pub(crate) policy: Option<&'a HeaderValue>,
+}
+
+/// A limit in words, made when the limiter is built because answers are full of them.
+#[derive(Debug)]
+pub(crate) struct Words {
+    pub(crate) name: String,
+    /// The name as a String of RFC 9651, and of JSON as well, because names are printable ASCII.
+    pub(crate) quoted: String,
+    /// What `RateLimit-Policy` says of the quota that the limit was built with.
+    pub(crate) policy: String,
+    /// That quota as text.
+    pub(crate) quota: String,
+}
+
+impl Words {
+    /// What stands between the quotes.
+    pub(crate) fn escaped(&self) -> &str {
+        self.quoted.get(1..self.quoted.len() - 1).unwrap_or_default() // there always are two
+    }
 }
 
 impl<'a> LimitStatus<'a> {
@@ -24,16 +40,16 @@ impl<'a> LimitStatus<'a> {
     }
 
     /// The limit's name.
-    pub const fn limit(&self) -> &'a str {
-        self.limit
+    pub fn limit(&self) -> &'a str {
+        &self.words.name
     }
 
     /// The quota in force.
-    pub const fn quota(&self) -> Quota {
-        self.quota
+    pub fn quota(&self) -> Quota {
+        self.quota.quota()
     }
 
-    /// The quota as it is counted.
+    /// The quota as it was counted.
     pub const fn rate(&self) -> Rate {
         self.rate
     }
@@ -56,6 +72,11 @@ impl<'a> LimitStatus<'a> {
     /// Whether the limit only watches and never refuses.
     pub const fn is_shadow(&self) -> bool {
         self.shadow
+    }
+
+    /// The words that were made beforehand, unless they tell of another quota than the one in force.
+    pub(crate) fn told(&self) -> Option<&'a Words> {
+        self.quota.is_unchanged().then_some(self.words)
     }
 }
 

@@ -13,38 +13,50 @@ use std::{
 /// An address, and how many of its bits count. IPv4-mapped addresses have become IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Network {
-    pub(crate) ip: IpAddr,
+    is_ipv4: bool,
     prefix: u8,
+    /// All bits of the address.
+    bits: u128,
 }
 
 impl Network {
     /// The network of `ip`'s first `prefix` bits, or `ip` alone where it has no more bits than that.
     pub(crate) fn new(ip: IpAddr, prefix: u8) -> Self {
-        let ip = ip.to_canonical();
-        Self { ip, prefix: prefix.min(if ip.is_ipv4() { 32 } else { 128 }) }
+        match ip.to_canonical() {
+            IpAddr::V4(v4) => Self { is_ipv4: true, prefix: prefix.min(32), bits: v4.to_bits().into() },
+            IpAddr::V6(v6) => Self { is_ipv4: false, prefix: prefix.min(128), bits: v6.to_bits() },
+        }
+    }
+
+    /// The address itself.
+    pub(crate) const fn ip(self) -> IpAddr {
+        address(self.is_ipv4, self.bits)
     }
 
     /// The address with all bits behind the prefix 0.
     fn base(self) -> IpAddr {
-        let prefix = u32::from(self.prefix);
-        match self.ip {
-            IpAddr::V4(v4) => {
-                let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
-                Ipv4Addr::from_bits(v4.to_bits() & mask).into()
-            }
-            IpAddr::V6(v6) => {
-                let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
-                Ipv6Addr::from_bits(v6.to_bits() & mask).into()
-            }
+        address(self.is_ipv4, self.base_bits())
+    }
+
+    const fn base_bits(self) -> u128 {
+        let width: u32 = if self.is_ipv4 { 32 } else { 128 };
+        match u128::MAX.checked_shl(width - self.prefix as u32) {
+            Some(mask) => self.bits & mask,
+            None => 0,
         }
     }
 
     pub(crate) fn key(self, keys: &Keys) -> Key {
-        let (family, bits) = match self.base() {
-            IpAddr::V4(v4) => (4, v4.to_bits().into()),
-            IpAddr::V6(v6) => (6, v6.to_bits()),
-        };
-        keys.address(family << 8 | u16::from(self.prefix), bits)
+        let family: u16 = if self.is_ipv4 { 4 } else { 6 };
+        keys.address(family << 8 | u16::from(self.prefix), self.base_bits())
+    }
+}
+
+const fn address(is_ipv4: bool, bits: u128) -> IpAddr {
+    if is_ipv4 {
+        IpAddr::V4(Ipv4Addr::from_bits(bits as u32)) // an IPv4 address has no more
+    } else {
+        IpAddr::V6(Ipv6Addr::from_bits(bits))
     }
 }
 
@@ -52,7 +64,7 @@ impl Network {
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.base().fmt(f)?;
-        let is_one = self.prefix == if self.ip.is_ipv4() { 32 } else { 128 };
+        let is_one = self.prefix == if self.is_ipv4 { 32 } else { 128 };
         if is_one { Ok(()) } else { write!(f, "/{}", self.prefix) }
     }
 }

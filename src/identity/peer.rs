@@ -11,14 +11,18 @@ use std::net::{IpAddr, SocketAddr};
 pub struct PeerAddr(pub SocketAddr);
 
 /// The peer's address, unmapped, where the server attached it.
-pub(crate) fn peer(head: RequestHead<'_>) -> Option<IpAddr> {
+pub(crate) fn peer(head: &RequestHead<'_>) -> Option<IpAddr> {
+    Some(socket(head)?.ip().to_canonical())
+}
+
+fn socket<'a>(head: &RequestHead<'a>) -> Option<&'a SocketAddr> {
     let extensions = head.extensions();
-    let peer = extensions.get::<PeerAddr>().map(|peer| peer.0);
+    let peer = extensions.get::<PeerAddr>().map(|peer| &peer.0);
     #[cfg(feature = "axum")]
     let peer = {
         use axum::extract::connect_info::{ConnectInfo, MockConnectInfo};
-        peer.or_else(|| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0))
-            .or_else(|| extensions.get::<MockConnectInfo<SocketAddr>>().map(|info| info.0))
+        peer.or_else(|| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| &info.0))
+            .or_else(|| extensions.get::<MockConnectInfo<SocketAddr>>().map(|info| &info.0))
     };
-    peer.map(|peer| peer.ip().to_canonical())
+    peer
 }

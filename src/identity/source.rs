@@ -183,17 +183,27 @@ impl Identify {
     /// The key of whom the source finds, and whether it finds anybody at all.
     pub(crate) fn key(
         &self,
-        head: RequestHead<'_>,
+        head: &RequestHead<'_>,
         proxies: Option<&Proxies>,
         keys: &Keys,
     ) -> Result<(Key, bool), Rejection> {
-        // Most requests are counted by address, and those take no detour over an identity.
-        if let [Step::Address(prefixes), ..] = &*self.steps {
-            if let Some(ip) = client_address(head, proxies)? {
+        // Most requests are counted by their peer's address, and those take no detour.
+        if let ([Step::Address(prefixes), ..], None) = (&*self.steps, proxies) {
+            if let Some(ip) = peer(head) {
                 return Ok((prefixes.network(ip).key(keys), true));
             }
         }
-        let identity = self.identify(head, proxies)?;
+        self.key_of_identity(head, proxies, keys)
+    }
+
+    #[inline(never)]
+    fn key_of_identity(
+        &self,
+        head: &RequestHead<'_>,
+        proxies: Option<&Proxies>,
+        keys: &Keys,
+    ) -> Result<(Key, bool), Rejection> {
+        let identity = self.identify(*head, proxies)?;
         Ok((identity.key(keys), !identity.is_anonymous()))
     }
 
@@ -235,10 +245,10 @@ impl Step {
         let (uri, headers) = (head.uri(), head.headers());
         let (extracted, malformed) = match self {
             Self::Address(prefixes) => {
-                let client = client_address(head, proxies)?;
+                let client = client_address(&head, proxies)?;
                 return Ok(client.map(|ip| Identity::from(prefixes.network(ip))));
             }
-            Self::Peer(prefixes) => return Ok(peer(head).map(|ip| Identity::from(prefixes.network(ip)))),
+            Self::Peer(prefixes) => return Ok(peer(&head).map(|ip| Identity::from(prefixes.network(ip)))),
             Self::Dyn(Closure(f)) => return Ok(f(head)),
             Self::Header(name) => {
                 let value =
@@ -266,7 +276,7 @@ impl Step {
 
 /// The client's address: behind the proxies if there are any, unmapped.
 pub(crate) fn client_address(
-    head: RequestHead<'_>,
+    head: &RequestHead<'_>,
     proxies: Option<&Proxies>,
 ) -> Result<Option<IpAddr>, Rejection> {
     let peer = peer(head);

@@ -1,5 +1,5 @@
 use super::{ThrottleBody, layer::Face, service::Course, settle::After};
-use crate::limiter::Pending;
+use crate::{RequestHead, limiter::Pending, response::Fields};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
@@ -27,10 +27,12 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<S, B, F> {
-        Forwarded { #[pin] future: F, after: Option<After> },
+        Passed { #[pin] future: F },
+        Told { #[pin] future: F, fields: Option<Fields> },
+        Settled { #[pin] future: F, after: Option<After> },
         Refused { response: Option<Response<Bytes>> },
         // Only a remote store makes a request wait for its verdict. Boxed, so that the others stay small.
-        Deciding { waiting: Option<Box<Waiting<S, B>>> },
+        Waiting { waiting: Option<Box<Waiting<S, B>>> },
     }
 }
 
@@ -45,17 +47,36 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
-    pub(super) const fn forward(future: S::Future, after: Option<After>) -> Self {
-        Self { state: State::Forwarded { future, after } }
+    #[inline(always)]
+    pub(super) fn of(course: Course, face: &Arc<Face>, service: &mut S, request: Request<B>) -> Self {
+        Self { state: State::of(course, face, service, request) }
     }
 
-    pub(super) const fn refused(response: Response<Bytes>) -> Self {
-        Self { state: State::Refused { response: Some(response) } }
-    }
-
-    pub(super) fn deciding(pending: Pending, face: Arc<Face>, service: S, request: Request<B>) -> Self {
+    pub(super) fn waiting(pending: Pending, face: Arc<Face>, service: S, request: Request<B>) -> Self {
         let waiting = Some(Box::new(Waiting { pending, face, service, request }));
-        Self { state: State::Deciding { waiting } }
+        Self { state: State::Waiting { waiting } }
+    }
+}
+
+impl<S, B> State<S, B, S::Future>
+where
+    S: Service<Request<B>>,
+{
+    // Inlined because a request and a future are too large to be passed around.
+    #[inline(always)]
+    fn of(course: Course, face: &Arc<Face>, service: &mut S, mut request: Request<B>) -> Self {
+        match course {
+            Course::Pass => Self::Passed { future: service.call(request) },
+            Course::Tell(fields) => Self::Told { future: service.call(request), fields: Some(fields) },
+            Course::Settle(decision) => {
+                if face.expose_decision {
+                    request.extensions_mut().insert(decision.clone());
+                }
+                let after = After { face: face.clone(), decision };
+                Self::Settled { future: service.call(request), after: Some(after) }
+            }
+            Course::Refuse(response) => Self::Refused { response: Some(response) },
+        }
     }
 }
 
@@ -69,8 +90,20 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
+            // What is taken is taken once: a future is not polled after it is ready.
             let next = match state.as_mut().project() {
-                StateProjection::Forwarded { future, after } => {
+                StateProjection::Passed { future } => {
+                    let response = ready!(future.poll(cx))?;
+                    return Poll::Ready(Ok(response.map(ThrottleBody::inner)));
+                }
+                StateProjection::Told { future, fields } => {
+                    let mut response = ready!(future.poll(cx))?;
+                    if let Some(fields) = fields.take() {
+                        fields.append_to(response.headers_mut());
+                    }
+                    return Poll::Ready(Ok(response.map(ThrottleBody::inner)));
+                }
+                StateProjection::Settled { future, after } => {
                     let response = ready!(future.poll(cx))?;
                     return Poll::Ready(Ok(match after.take() {
                         Some(after) => after.finish(response),
@@ -78,20 +111,21 @@ where
                     }));
                 }
                 StateProjection::Refused { response } => {
-                    // Taken once: a future is not polled after it is ready.
                     let response = response.take().unwrap_or_default();
                     return Poll::Ready(Ok(response.map(ThrottleBody::refusal)));
                 }
-                StateProjection::Deciding { waiting } => {
+                StateProjection::Waiting { waiting } => {
                     let verdict = match waiting {
                         Some(waiting) => ready!(Pin::new(&mut waiting.pending).poll(cx)),
                         None => return Poll::Pending, // taken below, where the state changes with it
                     };
                     let Some(waiting) = waiting.take() else { return Poll::Pending };
-                    let Waiting { face, mut service, mut request, .. } = *waiting;
-                    match verdict.map(|mut charged| face.decide(&mut charged, &mut request)) {
-                        Ok(Course::Pass(after)) => State::Forwarded { future: service.call(request), after },
-                        Ok(Course::Refuse(response)) => State::Refused { response: Some(response) },
+                    let Waiting { face, mut service, request, .. } = *waiting;
+                    match verdict {
+                        Ok(mut charged) => {
+                            let course = face.decide(&mut charged, &RequestHead::new(&request));
+                            State::of(course, &face, &mut service, request)
+                        }
                         Err(error) => State::Refused { response: Some(face.fail(&error, &request)) },
                     }
                 }

@@ -1,13 +1,12 @@
-use super::{ResponseFuture, ThrottleBody, layer::Face, settle::After};
+use super::{ResponseFuture, ThrottleBody, layer::Face};
 use crate::{
-    Decision, HeaderStyle, LimitStatus, Reason, Refusal, RequestHead, StoreError,
-    limiter::{Admission, Charged},
+    Decision, HeaderStyle, Reason, Refusal, RequestHead, StoreError,
+    limiter::{Admission, Charged, Pending},
     response::Fields,
 };
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use smallvec::SmallVec;
 use std::{
     mem,
     sync::Arc,
@@ -49,21 +48,14 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let mut charged = Charged::default();
-        let head = RequestHead::new(&request);
-        match self.face.limiter.inner.admit(head, &mut charged) {
-            Admission::Free => ResponseFuture::forward(self.inner.call(request), None),
-            Admission::Decided => match self.face.decide(&mut charged, &mut request) {
-                Course::Pass(after) => ResponseFuture::forward(self.inner.call(request), after),
-                Course::Refuse(response) => ResponseFuture::refused(response),
-            },
-            Admission::Refused(reason) => ResponseFuture::refused(self.face.refuse(reason, None, head)),
-            Admission::Waiting(pending) => {
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        match self.face.course(&RequestHead::new(&request)) {
+            Ok(course) => ResponseFuture::of(course, &self.face, &mut self.inner, request),
+            Err(pending) => {
                 // The service that was polled ready goes along; the clone that stays has to be polled again.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
-                ResponseFuture::deciding(pending, self.face.clone(), ready, request)
+                ResponseFuture::waiting(pending, self.face.clone(), ready, request)
             }
         }
     }
@@ -71,8 +63,12 @@ where
 
 /// What becomes of a request.
 pub(super) enum Course {
-    /// It goes to the service, and this is to be done with the response.
-    Pass(Option<After>),
+    /// It goes to the service.
+    Pass,
+    /// It goes to the service, and the response gets these fields.
+    Tell(Fields),
+    /// It goes to the service, and the response shows what else is to be done.
+    Settle(Arc<Decision>),
     Refuse(Response<Bytes>),
 }
 
@@ -80,36 +76,50 @@ pub(super) enum Course {
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
 impl Face {
+    /// What becomes of a request, or the remote store's verdict to wait for.
+    ///
+    /// All that does not depend on the wrapped service's types is in here.
+    fn course(&self, head: &RequestHead<'_>) -> Result<Course, Pending> {
+        let mut charged = Charged::default();
+        match self.limiter.inner.admit(head, &mut charged) {
+            Admission::Free => Ok(Course::Pass),
+            Admission::Decided => Ok(self.decide(&mut charged, head)),
+            Admission::Refused(reason) => Ok(Course::Refuse(self.refuse(reason, None, *head))),
+            Admission::Waiting(pending) => Err(pending),
+        }
+    }
+
     /// What becomes of a request whose limits have answered.
-    pub(super) fn decide<B>(self: &Arc<Self>, charged: &mut Charged, request: &mut Request<B>) -> Course {
+    pub(super) fn decide(&self, charged: &mut Charged, head: &RequestHead<'_>) -> Course {
         let inner = &self.limiter.inner;
-        let head = RequestHead::new(request);
-        inner.report(charged, head);
+        if !charged.is_allowed() || inner.is_worth_telling(charged) {
+            inner.report(charged, *head);
+        }
         if !charged.is_allowed() {
-            let mut response = self.refuse(Reason::Limited, Some(charged), head);
-            if self.expose_decision {
-                response.extensions_mut().insert(Arc::new(Decision::new(inner.clone(), mem::take(charged))));
-            }
-            return Course::Refuse(response);
+            return self.decline(charged, *head);
         }
         let settles = inner.policy.has_settlements
-            && charged.limits.iter().any(|limit| inner.policy.limits[*limit].settle.is_some());
-        if !settles && !self.expose_decision {
-            match self.headers {
-                HeaderStyle::Off => return Course::Pass(None),
-                HeaderStyle::Draft10 => {
-                    let limits: SmallVec<[LimitStatus<'_>; 4]> =
-                        charged.statuses(inner, &charged.readings).collect();
-                    return Course::Pass(Some(After::Fields(Fields::new(&limits))));
-                }
-                _ => {}
+            && charged.asked.iter().any(|asked| inner.policy.limits[asked.limit].settle.is_some());
+        match self.headers {
+            _ if settles || self.expose_decision => {}
+            HeaderStyle::Off => return Course::Pass,
+            HeaderStyle::Draft10 => {
+                return Course::Tell(Fields::new(&charged.statuses(inner), charged.policies(inner)));
             }
+            _ => {}
         }
-        let decision = Arc::new(Decision::new(inner.clone(), mem::take(charged)));
+        Course::Settle(Arc::new(Decision::new(inner.clone(), mem::take(charged))))
+    }
+
+    /// Refuses a request that a limit does not admit.
+    #[cold]
+    fn decline(&self, charged: &mut Charged, head: RequestHead<'_>) -> Course {
+        let mut response = self.refuse(Reason::Limited, Some(charged), head);
         if self.expose_decision {
-            request.extensions_mut().insert(decision.clone());
+            let decision = Decision::new(self.limiter.inner.clone(), mem::take(charged));
+            response.extensions_mut().insert(Arc::new(decision));
         }
-        Course::Pass(Some(After::Decision { face: self.clone(), decision }))
+        Course::Refuse(response)
     }
 
     pub(super) fn fail<B>(&self, error: &StoreError, request: &Request<B>) -> Response<Bytes> {
@@ -126,9 +136,9 @@ impl Face {
         head: RequestHead<'_>,
     ) -> Response<Bytes> {
         let inner = &self.limiter.inner;
-        let limits: SmallVec<[LimitStatus<'_>; 4]> =
-            charged.into_iter().flat_map(|charged| charged.statuses(inner, &charged.readings)).collect();
-        let refusal = Refusal::new(reason, &limits);
+        let limits = charged.map(|charged| charged.statuses(inner)).unwrap_or_default();
+        let policies = charged.and_then(|charged| charged.policies(inner));
+        let refusal = Refusal::new(reason, &limits, policies);
         self.refusal.respond(&refusal, head, self.headers, SystemTime::now)
     }
 }

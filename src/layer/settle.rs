@@ -2,38 +2,29 @@
 
 use super::{ThrottleBody, layer::Face};
 use crate::{
-    Decision, LimitStatus,
+    Decision,
+    limiter::statuses,
     policy::{Grain, Settlement, whole_number},
-    response::{self, Fields},
-    store::Readings,
+    response,
+    store::Asked,
 };
 use http::{HeaderMap, Response, StatusCode};
 use smallvec::SmallVec;
 use std::{fmt, sync::Arc, time::SystemTime};
 
 /// What is to be done once a response is there. Dropped before, it does nothing: the request stays charged.
-pub(super) enum After {
-    /// Only the fields are to be added, and the response changes nothing about them.
-    Fields(Fields),
-    Decision {
-        face: Arc<Face>,
-        decision: Arc<Decision>,
-    },
+pub(super) struct After {
+    pub(super) face: Arc<Face>,
+    pub(super) decision: Arc<Decision>,
 }
 
 impl After {
     pub(super) fn finish<B>(self, mut response: Response<B>) -> Response<ThrottleBody<B>> {
-        let (face, decision) = match self {
-            Self::Fields(fields) => {
-                fields.append_to(response.headers_mut());
-                return response.map(ThrottleBody::inner);
-            }
-            Self::Decision { face, decision } => (face, decision),
-        };
-        let readings = settle(&decision, response.status(), response.headers());
-        let limits: SmallVec<[LimitStatus<'_>; 4]> =
-            decision.charged.statuses(&decision.inner, &readings).collect();
-        response::write(face.headers, &limits, SystemTime::now, response.headers_mut());
+        let Self { face, decision } = self;
+        let asked = settle(&decision, response.status(), response.headers());
+        let limits = statuses(&asked, &decision.inner);
+        let policies = decision.charged.policies(&decision.inner);
+        response::write(face.headers, &limits, policies, SystemTime::now, response.headers_mut());
         drop(limits);
         let meter = Meter::new(&decision);
         if face.expose_decision {
@@ -47,8 +38,8 @@ impl After {
 }
 
 /// Gives back what does not count and adds what was not known, and answers with what the limits say then.
-fn settle(decision: &Decision, status: StatusCode, headers: &HeaderMap) -> Readings {
-    let mut readings = decision.charged.readings.clone();
+fn settle(decision: &Decision, status: StatusCode, headers: &HeaderMap) -> SmallVec<[Asked; 4]> {
+    let mut asked = decision.charged.asked.clone();
     for (number, settlement, taken) in decision.settlements() {
         let actual = match settlement {
             Settlement::Count(counts) => Some(if counts(status) { taken } else { 0 }),
@@ -57,10 +48,10 @@ fn settle(decision: &Decision, status: StatusCode, headers: &HeaderMap) -> Readi
         };
         let corrected = actual.and_then(|actual| decision.correct(number, taken.into(), actual.into()));
         if let Some(reading) = corrected {
-            readings[number] = reading;
+            asked[number].reading = reading;
         }
     }
-    readings
+    asked
 }
 
 /// Counts the bytes of a response's body as they are sent.

@@ -5,6 +5,7 @@ use crate::{
     Decision, Key, Op, StoreError,
     identity::ClientLabel,
     policy::{CompiledRule, List, Scope},
+    store::Asked,
 };
 use std::{
     error::Error,
@@ -45,7 +46,7 @@ impl Client {
     }
 
     fn is_on(&self, list: &List) -> bool {
-        list.contains(self.key) || self.label.address.is_some_and(|net| list.contains_address(net.ip))
+        list.contains(self.key) || self.label.address.is_some_and(|net| list.contains_address(net.ip()))
     }
 
     /// Gives back what a decision charged, once, and as far as it is still owed: what has drained since is not given back.
@@ -130,7 +131,7 @@ impl<'a> Charging<'a> {
                 Act::Reset => Op::Clear,
             };
             let place = limit.scope.place(client.key, || inner.route_key(self.route));
-            charged.push(number, limit.charge(place, op, rule.shadow));
+            charged.asked.push(Asked::new(number, limit.charge(place, op, rule.shadow)));
         }
     }
 }

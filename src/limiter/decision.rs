@@ -2,9 +2,13 @@
 
 use super::Inner;
 use crate::{
-    Charge, LimitStatus, Op, Reading, policy::Settlement, response::whole_seconds, status::retry_after,
-    store::Readings,
+    Charge, LimitStatus, Op, Place, Reading,
+    policy::{CompiledLimit, Settlement},
+    response::whole_seconds,
+    status::retry_after,
+    store::Asked,
 };
+use http::HeaderValue;
 use smallvec::{SmallVec, smallvec};
 use std::{
     cmp::Ordering,
@@ -16,38 +20,37 @@ use std::{
     time::Duration,
 };
 
-/// What is charged, to which limits, and what they said.
+/// What is charged, and what the limits said.
 ///
 /// It is built up where it lies, because it is too large to be passed around on each request.
 #[derive(Debug, Default)]
 pub(crate) struct Charged {
-    pub(crate) charges: SmallVec<[Charge; 4]>,
-    /// Which of the policy's limits each charge is for.
-    pub(crate) limits: SmallVec<[usize; 4]>,
-    /// One for each charge, once the store has answered.
-    pub(crate) readings: Readings,
-    /// When that was, in nanoseconds of the engine's time.
+    /// In the order of the policy; a limit's number is its place in it.
+    pub(crate) asked: SmallVec<[Asked; 4]>,
+    /// When they answered, in nanoseconds of the engine's time.
     pub(super) at: u64,
     refused: bool,
     shadow_refused: bool,
 }
 
 impl Charged {
-    pub(crate) fn push(&mut self, limit: usize, charge: Charge) {
-        self.limits.push(limit);
-        self.charges.push(charge);
-    }
-
-    pub(super) fn truncate(&mut self, len: usize) {
-        self.limits.truncate(len);
-        self.charges.truncate(len);
+    /// Adds what a limit is to be charged.
+    pub(super) fn take(
+        &mut self,
+        number: usize,
+        limit: &CompiledLimit,
+        place: Place,
+        cost: u32,
+        shadow: bool,
+    ) {
+        self.asked.push(Asked::new(number, limit.charge(place, Op::Take(cost), shadow)));
     }
 
     /// Takes note of what the store has answered.
     pub(super) fn conclude(&mut self) {
-        for (charge, reading) in self.charges.iter().zip(&self.readings) {
-            *(if charge.shadow { &mut self.shadow_refused } else { &mut self.refused }) |=
-                !reading.is_allowed();
+        for Asked { charge, reading, .. } in &self.asked {
+            let refused = if charge.shadow { &mut self.shadow_refused } else { &mut self.refused };
+            *refused |= !reading.is_allowed();
         }
     }
 
@@ -62,39 +65,45 @@ impl Charged {
 
     /// The limit that refused first, or the first one of all.
     pub(crate) fn foremost(&self) -> Option<usize> {
-        let refused = self.readings.iter().position(|reading| !reading.is_allowed());
-        self.limits.get(refused.unwrap_or(0)).copied()
+        let refused = self.asked.iter().find(|asked| !asked.reading.is_allowed());
+        refused.or(self.asked.first()).map(|asked| asked.limit)
     }
 
-    /// What each limit says, in the order of the policy. A limit that was charged on several routes, because the path can
-    /// be read in several ways, says what the tightest of them does.
-    pub(crate) fn statuses<'a>(
-        &'a self,
-        inner: &'a Inner,
-        readings: &'a [Reading],
-    ) -> impl Iterator<Item = LimitStatus<'a>> {
-        let mut start = 0;
-        self.limits.chunk_by(|a, b| a == b).filter_map(move |same| {
-            let numbers = start..start + same.len();
-            start = numbers.end;
-            let (charge, reading) = self
-                .charges
-                .get(numbers.clone())?
-                .iter()
-                .zip(readings.get(numbers)?)
-                .max_by_key(|(_, reading)| reading.tightness())?;
-            let limit = &inner.policy.limits[*same.first()?];
-            Some(LimitStatus {
-                rule: &inner.policy.rules[limit.rule].name,
-                limit: &limit.name,
-                quota: limit.quota.quota(),
-                rate: charge.rate,
-                reading: *reading,
-                shadow: charge.shadow,
-                policy: limit.policy_value(),
-            })
-        })
+    pub(crate) fn statuses<'a>(&'a self, inner: &'a Inner) -> SmallVec<[LimitStatus<'a>; 4]> {
+        statuses(&self.asked, inner)
     }
+
+    /// What `RateLimit-Policy` says of these limits, where that was made beforehand.
+    pub(crate) fn policies<'a>(&self, inner: &'a Inner) -> Option<&'a HeaderValue> {
+        let shown = self.asked.iter().filter(|asked| !asked.charge.shadow);
+        inner.policy.told_policy(shown.map(|asked| asked.limit))
+    }
+}
+
+/// What each limit says, in the order of the policy. A limit that was charged on several routes, because the path can
+/// be read in several ways, says what the tightest of them does.
+pub(crate) fn statuses<'a>(asked: &[Asked], inner: &'a Inner) -> SmallVec<[LimitStatus<'a>; 4]> {
+    let mut statuses: SmallVec<[LimitStatus<'a>; 4]> = SmallVec::new();
+    for (number, Asked { limit, charge, reading }) in asked.iter().enumerate() {
+        if number > 0 && asked[number - 1].limit == *limit {
+            if let Some(same) =
+                statuses.last_mut().filter(|same| same.reading.tightness() < reading.tightness())
+            {
+                (same.rate, same.reading) = (charge.rate, *reading);
+            }
+            continue;
+        }
+        let limit = &inner.policy.limits[*limit];
+        statuses.push(LimitStatus {
+            rule: &inner.policy.rules[limit.rule].name,
+            words: &limit.words,
+            quota: &limit.quota,
+            rate: charge.rate,
+            reading: *reading,
+            shadow: charge.shadow,
+        });
+    }
+    statuses
 }
 
 /// What the limits said to a charge.
@@ -111,7 +120,7 @@ pub struct Decision {
 
 impl Decision {
     pub(crate) fn new(inner: Arc<Inner>, charged: Charged) -> Self {
-        let given_back = charged.charges.iter().map(|_| AtomicBool::new(false)).collect();
+        let given_back = charged.asked.iter().map(|_| AtomicBool::new(false)).collect();
         Self { inner, charged, given_back }
     }
 
@@ -122,7 +131,7 @@ impl Decision {
 
     /// What each limit said, in the order of the policy.
     pub fn limits(&self) -> impl Iterator<Item = LimitStatus<'_>> {
-        self.charged.statuses(&self.inner, &self.charged.readings)
+        self.charged.statuses(&self.inner).into_iter()
     }
 
     /// How long until all limits would admit it, if nothing else is charged.
@@ -139,16 +148,16 @@ impl Decision {
 
     /// Gives back what was taken, unless that has been done.
     pub(crate) fn refund(&self) {
-        let charges = self.taken().filter(|(number, _)| !self.given_back[*number].swap(true, Relaxed));
+        let taken = self.taken().filter(|(number, _)| !self.given_back[*number].swap(true, Relaxed));
         self.inner
             .engine
-            .settle(charges.map(|(number, taken)| self.charge(number, self.give(number, taken))).collect());
+            .settle(taken.map(|(number, units)| self.charge(number, self.give(number, units))).collect());
     }
 
     /// The charges that were made whose limits go by the response, with the units that were taken.
     pub(crate) fn settlements(&self) -> impl Iterator<Item = (usize, &Settlement, u32)> {
         self.taken().filter_map(|(number, taken)| {
-            Some((number, self.inner.policy.limits[self.charged.limits[number]].settle.as_ref()?, taken))
+            Some((number, self.inner.policy.limits[self.charged.asked[number].limit].settle.as_ref()?, taken))
         })
     }
 
@@ -162,20 +171,18 @@ impl Decision {
             Ordering::Less if self.given_back[number].swap(true, Relaxed) => return None,
             Ordering::Less => self.give(number, units(charged - actual)),
         };
-        self.inner.engine.settle(smallvec![self.charge(number, op)])?.first().copied()
+        self.inner.engine.settle(smallvec![self.charge(number, op)])?.first().map(|asked| asked.reading)
     }
 
     /// Gives so many units back, as far as they are still owed: debt drains, and who gave back what has drained would pay
     /// for other requests. Those taken last drain last, so what is left of them is at most the time until the debt after
     /// this charge is gone; where the rate has changed since, the shorter of what the old and the new one leave.
     fn give(&self, number: usize, units: u32) -> Op {
-        let [old, new] = [
-            self.charged.charges[number].rate,
-            self.inner.policy.limits[self.charged.limits[number]].quota.rate(),
-        ]
-        .map(|rate| u128::from(rate.interval_ns()));
+        let Asked { limit, charge, reading } = &self.charged.asked[number];
+        let [old, new] = [charge.rate, self.inner.policy.limits[*limit].quota.rate()]
+            .map(|rate| u128::from(rate.interval_ns()));
         let age = u128::from(self.inner.engine.now().saturating_sub(self.charged.at));
-        let owed = self.charged.readings[number].reset_after().as_nanos();
+        let owed = reading.reset_after().as_nanos();
         let left = [owed.saturating_sub(age) * new / old, (owed * new / old).saturating_sub(age)];
         let given = (u128::from(units) * new).min(left[0]).min(left[1]);
         Op::Give(u64::try_from(given).unwrap_or(u64::MAX))
@@ -184,17 +191,18 @@ impl Decision {
     /// What this decision really charged: nothing where it refused, and watched limits all or none.
     fn taken(&self) -> impl Iterator<Item = (usize, u32)> {
         let (allowed, shadow_refused) = (self.is_allowed(), self.charged.is_shadow_refused());
-        self.charged.charges.iter().enumerate().filter_map(move |(number, charge)| match charge.op {
-            Op::Take(units) if allowed && !(charge.shadow && shadow_refused) => Some((number, units)),
-            _ => None,
+        self.charged.asked.iter().enumerate().filter_map(move |(number, Asked { charge, .. })| {
+            match charge.op {
+                Op::Take(units) if allowed && !(charge.shadow && shadow_refused) => Some((number, units)),
+                _ => None,
+            }
         })
     }
 
     /// Another charge at the same place, at the rate that is in force now.
-    fn charge(&self, number: usize, op: Op) -> Charge {
-        let limit = &self.inner.policy.limits[self.charged.limits[number]];
-        let Charge { place, shadow, .. } = self.charged.charges[number];
-        limit.charge(place, op, shadow)
+    fn charge(&self, number: usize, op: Op) -> Asked {
+        let Asked { limit, charge: Charge { place, shadow, .. }, .. } = self.charged.asked[number];
+        Asked::new(limit, self.inner.policy.limits[limit].charge(place, op, shadow))
     }
 }
 

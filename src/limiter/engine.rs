@@ -2,7 +2,7 @@
 
 use super::Charged;
 use crate::clock::Timeline;
-use crate::store::{Charge, Memory, Readings, Store, StoreError, StoreFuture};
+use crate::store::{Asked, Memory, Store, StoreError, StoreFuture};
 use smallvec::SmallVec;
 use std::{
     pin::Pin,
@@ -29,13 +29,13 @@ impl Engine {
     pub(crate) fn ask(&self, charged: &mut Charged) -> Option<Pending> {
         match self {
             Self::Memory(memory) => {
-                charged.at = memory.charge(&charged.charges, &mut charged.readings);
+                charged.at = memory.charge(&mut charged.asked);
                 charged.conclude();
                 None
             }
             Self::Remote(store, timeline) => {
                 charged.at = timeline.now();
-                let future = store.charge(charged.charges.to_vec());
+                let future = store.charge(charged.asked.iter().map(|asked| asked.charge).collect());
                 Some(Pending { future, charged: Box::new(std::mem::take(charged)) })
             }
         }
@@ -49,17 +49,16 @@ impl Engine {
         }
     }
 
-    /// Gives back or adds, and answers with the readings where that takes no waiting.
-    pub(crate) fn settle(&self, charges: SmallVec<[Charge; 4]>) -> Option<Readings> {
+    /// Gives back or adds, and answers with what the limits say then where that takes no waiting.
+    pub(crate) fn settle(&self, mut asked: SmallVec<[Asked; 4]>) -> Option<SmallVec<[Asked; 4]>> {
         match self {
-            _ if charges.is_empty() => None,
+            _ if asked.is_empty() => None,
             Self::Memory(memory) => {
-                let mut readings = Readings::new();
-                memory.charge(&charges, &mut readings);
-                Some(readings)
+                memory.charge(&mut asked);
+                Some(asked)
             }
             Self::Remote(store, _) => {
-                store.settle(charges.into_vec());
+                store.settle(asked.iter().map(|asked| asked.charge).collect());
                 None
             }
         }
@@ -77,12 +76,14 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let readings = ready!(self.future.as_mut().poll(cx))?;
-        let (asked, answered) = (self.charged.charges.len(), readings.len());
-        if asked != answered {
-            let error = format!("it answered {asked} charges with {answered} readings");
+        let asked = &mut self.charged.asked;
+        if asked.len() != readings.len() {
+            let error = format!("it answered {} charges with {} readings", asked.len(), readings.len());
             return Poll::Ready(Err(StoreError::new(error)));
         }
-        self.charged.readings = readings.into();
+        for (asked, reading) in asked.iter_mut().zip(readings) {
+            asked.reading = reading;
+        }
         self.charged.conclude();
         Poll::Ready(Ok(std::mem::take(&mut *self.charged)))
     }

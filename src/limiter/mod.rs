@@ -1,6 +1,7 @@
 //! The only place where identity, policy and store meet.
 
 mod admit;
+mod asking;
 mod builder;
 mod client;
 mod decision;
@@ -10,8 +11,8 @@ mod report;
 pub(crate) use admit::Admission;
 pub use builder::LimiterBuilder;
 pub use client::{ChargeError, ChargeFuture, Charging, Client};
-pub(crate) use decision::Charged;
 pub use decision::Decision;
+pub(crate) use decision::{Charged, statuses};
 pub(crate) use engine::{Engine, Pending};
 
 use crate::{
@@ -101,7 +102,7 @@ impl Limiter {
     pub fn set_quota(&self, limit: &str, quota: Quota) -> Result<Quota, BuildError> {
         let policy = &self.inner.policy;
         let Some(compiled) = policy.limit(limit) else {
-            let known = policy.limits.iter().map(|limit| limit.name.clone()).collect();
+            let known = policy.limits.iter().map(|limit| limit.words.name.clone()).collect();
             return Err(BuildError::one(Mistake::Unknown { name: limit.to_owned(), known }));
         };
         let old = compiled.set_quota(&policy.rules[compiled.rule].name, quota).map_err(BuildError::one)?;

@@ -2,14 +2,13 @@
 
 use super::{Charged, Inner};
 use crate::{
-    LimitStatus, RequestHead,
+    RequestHead,
     event::{Event, Occasion},
     identity::ClientLabel,
     observe::{TARGET, trace},
     response::Reason,
 };
 use http::Method;
-use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Inner {
@@ -20,7 +19,8 @@ impl Inner {
         }
     }
 
-    /// Tells of a decision on a request. Where nobody listens, an allowed one costs a look at two flags.
+    /// Tells of a decision on a request.
+    #[cold]
     pub(crate) fn report(&self, charged: &Charged, head: RequestHead<'_>) {
         if self.is_worth_telling(charged) {
             let client = self.client(head, charged.foremost());
@@ -38,7 +38,8 @@ impl Inner {
         }
     }
 
-    fn is_worth_telling(&self, charged: &Charged) -> bool {
+    /// Whether anybody listens; where nobody does, an allowed request costs a look at two flags.
+    pub(crate) fn is_worth_telling(&self, charged: &Charged) -> bool {
         let passes = charged.is_allowed() && !charged.is_shadow_refused();
         !self.observers.is_empty()
             || !passes && tracing::enabled!(target: TARGET, tracing::Level::INFO)
@@ -52,7 +53,7 @@ impl Inner {
         method: Option<&Method>,
         route: Option<&str>,
     ) {
-        let limits: SmallVec<[LimitStatus<'_>; 4]> = charged.statuses(self, &charged.readings).collect();
+        let limits = charged.statuses(self);
         let occasion = Occasion { limits: &limits, ..self.occasion(client, method, route) };
         self.emit(&match (charged.is_allowed(), charged.is_shadow_refused()) {
             (false, _) => Event::Refused(&occasion),

@@ -50,8 +50,8 @@ fn violations(occasion: &Occasion<'_>) {
             method = method(occasion),
             route = occasion.route,
             rule = limit.rule,
-            limit = limit.limit,
-            quota = %limit.quota,
+            limit = limit.limit(),
+            quota = %limit.quota(),
             retry_after = limit.reading.retry_after().map(seconds),
             client = %occasion.client(),
             "{what}"

@@ -4,14 +4,15 @@ use super::{
     Limit, Policy, Rule, Settle, Shares,
     cost::{CostKind, Settlement, UnitCost, header_name},
     lists::List,
-    live::LiveQuota,
     matcher::{Matcher, Templates},
 };
 use crate::{
     Key, Mistake, Quota, Rate,
     identity::{Identify, Networks, Proxies},
     key::{Keys, Material},
+    live::LiveQuota,
     response,
+    status::Words,
     store::Place,
 };
 use http::HeaderValue;
@@ -28,20 +29,20 @@ pub(crate) struct Compiled {
     pub(crate) allowed: List,
     pub(crate) blocked: List,
     pub(crate) exempt_preflights: bool,
+    /// Whether anybody or anything is on a list or exempt.
+    pub(crate) has_exemptions: bool,
     /// Names the route of a request that no router has named.
     pub(crate) templates: Templates,
     /// Whether any limit goes by the response.
     pub(crate) has_settlements: bool,
-    /// Whether any rule looks at the path.
-    pub(crate) has_routes: bool,
-    /// Whether any rule or limit looks at the route that the router chose.
-    pub(crate) has_templates: bool,
 }
 
 pub(crate) struct CompiledRule {
     pub(crate) name: String,
     pub(crate) matcher: Matcher,
     pub(crate) when: Option<super::When>,
+    /// Whether it is for each and every request.
+    pub(crate) takes_all: bool,
     /// Which of the policy's sources.
     pub(crate) source: usize,
     /// Which of the policy's limits.
@@ -50,6 +51,8 @@ pub(crate) struct CompiledRule {
     /// Whether it ends the search. One that only watches never does, or it would let requests by the rules behind it.
     pub(crate) only: bool,
     pub(crate) by_hand: bool,
+    /// What `RateLimit-Policy` says of all its limits, while their quotas are those that they were built with.
+    policy: Option<HeaderValue>,
 }
 
 impl fmt::Debug for CompiledRule {
@@ -59,7 +62,7 @@ impl fmt::Debug for CompiledRule {
 }
 
 pub(crate) struct CompiledLimit {
-    pub(crate) name: String,
+    pub(crate) words: Words,
     pub(crate) rule: usize,
     pub(crate) quota: LiveQuota,
     /// The name, hashed.
@@ -68,18 +71,12 @@ pub(crate) struct CompiledLimit {
     pub(crate) cost: UnitCost,
     pub(crate) settle: Option<Settlement>,
     max_debt: Option<u32>,
-    /// What `RateLimit-Policy` says while the quota is the one that the limit was built with.
-    policy_value: Option<HeaderValue>,
 }
 
 impl CompiledLimit {
-    pub(crate) fn policy_value(&self) -> Option<&HeaderValue> {
-        self.policy_value.as_ref().filter(|_| self.quota.is_unchanged())
-    }
-
     /// Puts another quota in force and answers with the former one.
     pub(crate) fn set_quota(&self, rule: &str, quota: Quota) -> Result<Quota, Mistake> {
-        let rate = checked_rate(rule, &self.name, quota, &self.cost)?;
+        let rate = checked_rate(rule, &self.words.name, quota, &self.cost)?;
         Ok(self.quota.set(quota, rate))
     }
 
@@ -124,8 +121,17 @@ impl Compiled {
         self.rules.iter().find(|rule| rule.name == name)
     }
 
+    /// What `RateLimit-Policy` says of these limits, in ascending order, where they are all of one rule's.
+    pub(crate) fn told_policy(&self, mut limits: impl Iterator<Item = usize>) -> Option<&HeaderValue> {
+        let first = limits.next()?;
+        let rule = &self.rules[self.limits[first].rule];
+        let whole = first == rule.limits.start && limits.eq(first + 1..rule.limits.end);
+        let told = whole && self.limits[rule.limits.clone()].iter().all(|limit| limit.quota.is_unchanged());
+        rule.policy.as_ref().filter(|_| told)
+    }
+
     pub(crate) fn limit(&self, name: &str) -> Option<&CompiledLimit> {
-        self.limits.iter().find(|limit| limit.name == name)
+        self.limits.iter().find(|limit| limit.words.name == name)
     }
 }
 
@@ -170,8 +176,9 @@ impl Compiler<'_> {
         }
         let allowed = List::compile(&policy.allowed, "allow list", self.keys, self.mistakes);
         let blocked = List::compile(&policy.blocked, "block list", self.keys, self.mistakes);
-        let has_routes = policy.rules.iter().any(|rule| !rule.patterns.is_empty());
         let patterns = policy.rules.iter().flat_map(|rule| &rule.patterns);
+        let has_exemptions = policy.exempt_preflights
+            || [&allowed, &blocked].iter().any(|list| list.has_networks() || list.has_identities());
         Compiled {
             sources,
             proxies,
@@ -180,13 +187,12 @@ impl Compiler<'_> {
             allowed,
             blocked,
             exempt_preflights: policy.exempt_preflights,
+            has_exemptions,
             templates: Templates::new(patterns.map(String::as_str)),
             has_settlements: policy
                 .rules
                 .iter()
                 .any(|rule| rule.limits.iter().any(|limit| limit.settle.is_some())),
-            has_routes,
-            has_templates: has_routes || self.counts[Shares::NobodyOnOneRoute as usize] > 0,
         }
     }
 
@@ -208,21 +214,32 @@ impl Compiler<'_> {
         for limit in &rule.limits {
             self.limit(number, rule, limit);
         }
+        let limits = first..self.limits.len();
+        let policy = (!rule.shadow && !limits.is_empty()).then(|| {
+            let members: Vec<_> =
+                self.limits[limits.clone()].iter().map(|limit| &*limit.words.policy).collect();
+            response::lasting_value(members.join(", "))
+        });
         CompiledRule {
             name: rule.name.clone(),
             matcher: Matcher::compile(&rule.name, &rule.methods, &rule.patterns, self.mistakes),
             when: rule.when.clone(),
+            takes_all: rule.methods.is_empty()
+                && rule.patterns.is_empty()
+                && rule.when.is_none()
+                && !rule.by_hand,
             source,
-            limits: first..self.limits.len(),
+            limits,
             shadow: rule.shadow,
             only: rule.only && !rule.shadow && !rule.by_hand,
             by_hand: rule.by_hand,
+            policy: policy.flatten(),
         }
     }
 
     fn limit(&mut self, number: usize, rule: &Rule, limit: &Limit) {
         self.name(&limit.name);
-        if self.limits.iter().any(|other| other.name == limit.name) {
+        if self.limits.iter().any(|other| other.words.name == limit.name) {
             let (rule, limit) = (rule.name.clone(), limit.name.clone());
             return self.mistakes.push(Mistake::DuplicateLimit { rule, limit });
         }
@@ -234,7 +251,7 @@ impl Compiler<'_> {
         };
         let Some(scope) = self.scope(limit.shares) else { return };
         let compiled = CompiledLimit {
-            name: limit.name.clone(),
+            words: response::words(&limit.name, limit.quota, rate),
             rule: number,
             quota: LiveQuota::new(limit.quota, rate),
             id: self.keys.key(Material::Limit, &[limit.name.as_bytes()]).lo,
@@ -242,7 +259,6 @@ impl Compiler<'_> {
             cost,
             settle,
             max_debt: limit.max_debt,
-            policy_value: response::policy_member(&limit.name, limit.quota, rate).try_into().ok(),
         };
         self.limits.push(compiled);
     }

@@ -103,7 +103,7 @@ impl Matcher {
     }
 
     /// HEAD counts as GET, because a GET handler serves it. Method-override headers are ignored.
-    fn takes(&self, method: &Method) -> bool {
+    pub(crate) fn takes(&self, method: &Method) -> bool {
         self.methods.is_empty()
             || self.methods.contains(method)
             || (method == Method::HEAD && self.methods.contains(&Method::GET))

@@ -6,7 +6,6 @@
 mod compile;
 mod cost;
 mod lists;
-mod live;
 mod matcher;
 mod paths;
 mod pattern;
@@ -14,7 +13,7 @@ mod pattern;
 use crate::{Identity, Quota, RequestHead, Source, TrustedProxies};
 pub(crate) use compile::{Compiled, CompiledLimit, CompiledRule, Scope};
 pub use cost::{Cost, Settle};
-pub(crate) use cost::{Grain, Settlement, whole_number};
+pub(crate) use cost::{Grain, Settlement, UnitCost, whole_number};
 use http::Method;
 pub(crate) use lists::List;
 pub(crate) use matcher::Match;

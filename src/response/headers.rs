@@ -1,11 +1,13 @@
 //! The fields that tell a client its limits and what is left of them.
 
 use super::{number, whole_seconds};
-use crate::{LimitStatus, Quota, Rate};
+use crate::{LimitStatus, Quota, Rate, status::Words};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 use std::{
     cmp::Reverse,
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -61,16 +63,17 @@ type Buffer = SmallVec<[u8; 256]>;
 
 const SECOND_NS: u128 = 1_000_000_000;
 
-/// Tells `statuses` in `headers`, beside what stands there already.
+/// Tells `statuses` in `headers`, beside what stands there already. `policies` is what [`Fields::new`] takes.
 pub(crate) fn write(
     style: HeaderStyle,
     statuses: &[LimitStatus<'_>],
+    policies: Option<&HeaderValue>,
     now: impl FnOnce() -> SystemTime,
     headers: &mut HeaderMap,
 ) {
     match style {
         HeaderStyle::Off => {}
-        HeaderStyle::Draft10 => Fields::new(statuses).append_to(headers),
+        HeaderStyle::Draft10 => Fields::new(statuses, policies).append_to(headers),
         _ => {
             if let Some(tightest) = shown(statuses).min_by_key(|status| tightness(status)) {
                 write_tightest(style, tightest, now, headers);
@@ -82,11 +85,35 @@ pub(crate) fn write(
     }
 }
 
-/// A limit's member of `RateLimit-Policy`, which is the same in every answer.
-pub(crate) fn policy_member(name: &str, quota: Quota, rate: Rate) -> String {
-    let mut member = Buffer::new();
-    push_policy(&mut member, name, quota, rate);
-    String::from_utf8_lossy(&member).into_owned()
+/// A limit and the quota that it is built with, in words.
+pub(crate) fn words(name: &str, quota: Quota, rate: Rate) -> Words {
+    let mut quoted = String::from('"');
+    for char in name.chars() {
+        if matches!(char, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(char);
+    }
+    quoted.push('"');
+    let mut policy = Buffer::new();
+    push_policy(&mut policy, &quoted, quota, rate);
+    let policy = String::from_utf8_lossy(&policy).into_owned();
+    Words { name: name.to_owned(), quoted, policy, quota: quota.to_string() }
+}
+
+/// A header value that answers can share without counting how many do: a count would be written by all processors, for
+/// each answer.
+///
+/// It is never freed, so equal ones are one: what limiters leave behind grows with the number of different policies that
+/// they had, not with that of limiters.
+pub(crate) fn lasting_value(text: String) -> Option<HeaderValue> {
+    static ALL: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    HeaderValue::from_str(&text).ok()?; // what this accepts, `from_static` does
+    let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = all.get(&*text).copied();
+    let lasting = known.unwrap_or_else(|| text.leak());
+    all.insert(lasting);
+    Some(HeaderValue::from_static(lasting))
 }
 
 fn shown<'a, 's>(statuses: &'s [LimitStatus<'a>]) -> impl Iterator<Item = &'s LimitStatus<'a>> {
@@ -109,16 +136,14 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    pub(crate) fn new(statuses: &[LimitStatus<'_>]) -> Self {
-        let mut only = shown(statuses);
-        let policies = match (only.next(), only.next()) {
-            (None, _) => return Self { policies: None, limits: None },
-            (Some(LimitStatus { policy: Some(policy), .. }), None) => Some((*policy).clone()),
-            _ => list(statuses, |out, status| match status.policy {
-                Some(policy) => out.extend_from_slice(policy.as_bytes()),
-                None => push_policy(out, status.limit, status.quota, status.rate),
-            }),
-        };
+    /// `policies` is what the first of them says of these limits, where that was made beforehand.
+    pub(crate) fn new(statuses: &[LimitStatus<'_>], policies: Option<&HeaderValue>) -> Self {
+        let policies = policies.cloned().or_else(|| {
+            list(statuses, |out, status| match status.told() {
+                Some(words) => out.extend_from_slice(words.policy.as_bytes()),
+                None => push_policy(out, &status.words.quoted, status.quota(), status.rate),
+            })
+        });
         Self { policies, limits: list(statuses, push_status) }
     }
 
@@ -128,6 +153,7 @@ impl Fields {
     }
 }
 
+/// Nothing where nothing is to be shown.
 fn list(statuses: &[LimitStatus<'_>], push: impl Fn(&mut Buffer, &LimitStatus<'_>)) -> Option<HeaderValue> {
     let mut out = Buffer::new();
     for status in shown(statuses) {
@@ -136,18 +162,18 @@ fn list(statuses: &[LimitStatus<'_>], push: impl Fn(&mut Buffer, &LimitStatus<'_
         }
         push(&mut out, status);
     }
-    HeaderValue::from_bytes(&out).ok()
+    if out.is_empty() { None } else { HeaderValue::from_bytes(&out).ok() }
 }
 
-fn push_policy(out: &mut Buffer, name: &str, quota: Quota, rate: Rate) {
-    push_string(out, name);
+fn push_policy(out: &mut Buffer, quoted: &str, quota: Quota, rate: Rate) {
+    out.extend_from_slice(quoted.as_bytes());
     let (quota, window) = window(quota, rate);
     push_number(out, b";q=", quota);
     push_number(out, b";w=", window);
 }
 
 fn push_status(out: &mut Buffer, status: &LimitStatus<'_>) {
-    push_string(out, status.limit);
+    out.extend_from_slice(status.words.quoted.as_bytes());
     push_number(out, b";r=", status.remaining().into());
     if let Some(next) = status.reading.next_after(status.rate) {
         push_number(out, b";t=", whole_seconds(next));
@@ -155,21 +181,9 @@ fn push_status(out: &mut Buffer, status: &LimitStatus<'_>) {
 }
 
 fn push_window(out: &mut Buffer, status: &LimitStatus<'_>) {
-    let (quota, window) = window(status.quota, status.rate);
+    let (quota, window) = window(status.quota(), status.rate);
     push_number(out, b"", quota);
     push_number(out, b";w=", window);
-}
-
-/// A String of RFC 9651.
-fn push_string(out: &mut Buffer, text: &str) {
-    out.push(b'"');
-    for byte in text.bytes() {
-        if matches!(byte, b'"' | b'\\') {
-            out.push(b'\\');
-        }
-        out.push(byte);
-    }
-    out.push(b'"');
 }
 
 fn push_number(out: &mut Buffer, before: &[u8], number: u64) {

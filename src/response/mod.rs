@@ -6,7 +6,7 @@ mod refusal;
 mod tests;
 
 pub use headers::HeaderStyle;
-pub(crate) use headers::{Fields, policy_member, write};
+pub(crate) use headers::{Fields, lasting_value, words, write};
 pub(crate) use refusal::RefusalStyle;
 pub use refusal::{Reason, Refusal};
 

@@ -1,15 +1,18 @@
 //! The answer to a refused request.
 
 use super::{HeaderStyle, number, whole_seconds, write};
-use crate::{LimitStatus, Rejection, RequestHead, status::retry_after};
+use crate::{
+    LimitStatus, Rejection, RequestHead,
+    status::{Words, retry_after},
+};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use std::{
-    fmt::{self, Display},
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -19,6 +22,10 @@ use std::{
 pub struct Refusal<'a> {
     reason: Reason,
     limits: &'a [LimitStatus<'a>],
+    /// What `RateLimit-Policy` says of them, where that was made beforehand.
+    policies: Option<&'a HeaderValue>,
+    retry_after: Option<Duration>,
+    retry_after_secs: Option<u64>,
 }
 
 /// Why a request is refused.
@@ -44,8 +51,22 @@ pub enum Reason {
 }
 
 impl<'a> Refusal<'a> {
-    pub(crate) const fn new(reason: Reason, limits: &'a [LimitStatus<'a>]) -> Self {
-        Self { reason, limits }
+    pub(crate) fn new(
+        reason: Reason,
+        limits: &'a [LimitStatus<'a>],
+        policies: Option<&'a HeaderValue>,
+    ) -> Self {
+        let retry_after = match reason {
+            Reason::Limited => retry_after(limits.iter().copied()),
+            Reason::StoreDown { retry_after } => Some(retry_after),
+            _ => None,
+        };
+        let mut refusal = Self { reason, limits, policies, retry_after, retry_after_secs: None };
+        refusal.retry_after_secs = retry_after.map(|wait| {
+            let units = refusal.violated().filter_map(|status| status.reading.next_after(status.rate));
+            whole_seconds(units.fold(wait, Duration::max)).max(1)
+        });
+        refusal
     }
 
     /// Why the request is refused.
@@ -76,27 +97,21 @@ impl<'a> Refusal<'a> {
 
     /// How long until the request can be admitted, if nothing else is charged: the longest wait of the violated
     /// limits. Nothing where waiting does not help.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self.reason {
-            Reason::Limited => retry_after(self.limits.iter().copied()),
-            Reason::StoreDown { retry_after } => Some(retry_after),
-            _ => None,
-        }
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// The same in whole seconds, as `Retry-After` has it (RFC 9110): rounded up, at least 1, and never before
     /// the violated limits have one more unit.
-    pub fn retry_after_secs(&self) -> Option<u64> {
-        let wait = self.retry_after()?;
-        let units = self.violated().filter_map(|status| status.reading.next_after(status.rate));
-        Some(whole_seconds(units.fold(wait, Duration::max)).max(1))
+    pub const fn retry_after_secs(&self) -> Option<u64> {
+        self.retry_after_secs
     }
 
     /// Adds the fields that any answer over HTTP has, whatever its status: a refusal is about this client at this moment,
     /// so no cache may give it to another.
     fn tell(&self, headers: &mut HeaderMap) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(secs) = self.retry_after_secs() {
+        if let Some(secs) = self.retry_after_secs {
             headers.insert(RETRY_AFTER, number(secs));
         }
         if let Reason::Unidentified(rejection) = self.reason {
@@ -110,6 +125,9 @@ impl<'a> Refusal<'a> {
         self.violated().any(|status| status.reading.is_never())
     }
 }
+
+/// So many fields a refusal has at most, or nearly. A map for more is too large for the allocator's quick lists.
+const FIELDS: usize = 6;
 
 /// A user's own answer.
 pub(crate) type Custom = Arc<dyn Fn(&Refusal<'_>, RequestHead<'_>) -> Response<Bytes> + Send + Sync>;
@@ -155,13 +173,13 @@ impl RefusalStyle {
             (None, Some(custom)) => return complete(custom(refusal, head), refusal, style, now),
             (None, None) => self.problem(refusal),
         };
-        write(style, refusal.limits, now, response.headers_mut());
+        write(style, refusal.limits, refusal.policies, now, response.headers_mut());
         response
     }
 
     /// Problem details for HTTP (RFC 9457).
     fn problem(&self, refusal: &Refusal<'_>) -> Response<Bytes> {
-        let mut headers = HeaderMap::with_capacity(8);
+        let mut headers = HeaderMap::with_capacity(FIELDS);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         refusal.tell(&mut headers);
         let mut response = Response::new(self.problem_body(refusal));
@@ -170,7 +188,7 @@ impl RefusalStyle {
         response
     }
 
-    /// Written by hand because a refusal must stay cheap: one buffer, and nothing else is allocated.
+    /// Written by hand because a refusal must stay cheap.
     fn problem_body(&self, refusal: &Refusal<'_>) -> Bytes {
         let status = refusal.status();
         let (kind, title) = match refusal.reason {
@@ -183,38 +201,46 @@ impl RefusalStyle {
             ),
             _ => ("about:blank", status.canonical_reason().unwrap_or("Refused")),
         };
-        let mut body = Vec::with_capacity(512);
-        member(&mut body, b"{\"type\":", kind);
-        member(&mut body, b",\"title\":", title);
-        member_number(&mut body, b",\"status\":", status.as_u16().into());
-        member(&mut body, b",\"detail\":", self.detail(refusal));
+        let mut body = Text::json();
+        body.ours("{\"type\":\"");
+        body.ours(kind);
+        body.ours("\",\"title\":\"");
+        body.ours(title);
+        body.ours("\",\"status\":");
+        body.number(status.as_u16().into());
+        body.ours(",\"detail\":\"");
+        self.detail(refusal, &mut body);
+        body.ours("\"");
         if refusal.reason == Reason::Limited {
-            body.extend_from_slice(b",\"violated-policies\":");
-            let mut before: &[u8] = b"[";
-            for status in refusal.violated() {
-                member(&mut body, before, status.limit);
-                before = b",";
+            body.ours(",\"violated-policies\":[");
+            for (number, status) in refusal.violated().enumerate() {
+                body.ours(if number == 0 { "" } else { "," });
+                body.ours(&status.words.quoted);
             }
-            body.extend_from_slice(if before == b"[" { b"[]" } else { b"]" });
+            body.ours("]");
         }
-        if let Some(secs) = refusal.retry_after_secs() {
-            member_number(&mut body, b",\"retry-after\":", secs);
+        if let Some(secs) = refusal.retry_after_secs {
+            body.ours(",\"retry-after\":");
+            body.number(secs);
         }
         if let Some(link) = &self.link {
-            member(&mut body, b",\"help\":", link);
+            body.ours(",\"help\":\"");
+            body.theirs(link);
+            body.ours("\"");
         }
-        body.push(b'}');
-        body.into_boxed_slice().into()
+        body.ours("}");
+        Bytes::copy_from_slice(&body.bytes)
     }
 
     /// An answer of trailers only: the gRPC status, and nothing that a gRPC client does not read.
     fn grpc(&self, refusal: &Refusal<'_>, content_type: &'static str) -> Response<Bytes> {
-        let mut headers = HeaderMap::with_capacity(8);
+        let mut headers = HeaderMap::with_capacity(FIELDS);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(&GRPC_STATUS, grpc_status(refusal.status()).into());
-        let message = self.detail(refusal).to_string();
-        if let Ok(message) = utf8_percent_encode(&message, GRPC_MESSAGE_ESCAPED).to_string().try_into() {
+        let mut message = Text::plain();
+        self.detail(refusal, &mut message);
+        if let Ok(message) = percent_encode(&message.bytes, GRPC_MESSAGE_ESCAPED).to_string().try_into() {
             headers.insert(&GRPC_MESSAGE, message);
         }
         if let Some(wait) = refusal.retry_after() {
@@ -229,8 +255,87 @@ impl RefusalStyle {
         response
     }
 
-    const fn detail<'s>(&'s self, refusal: &'s Refusal<'s>) -> Detail<'s> {
-        Detail { style: self, refusal }
+    /// A sentence for people: what refused, when to come back, and the operator's own words.
+    fn detail(&self, refusal: &Refusal<'_>, out: &mut Text) {
+        match &refusal.reason {
+            Reason::Limited => limited(refusal, out),
+            Reason::Blocked => out.ours("This client is blocked."),
+            Reason::Unidentified(rejection) => out.theirs(&format!("{rejection}.")),
+            Reason::BadCost { detail } => out.theirs(&format!("{detail}.")),
+            Reason::StoreDown { .. } => out.ours("Requests cannot be counted at the moment."),
+        }
+        if let Some(secs) = refusal.retry_after_secs {
+            out.ours(" Try again in ");
+            out.number(secs);
+            out.ours(if secs == 1 { " second." } else { " seconds." });
+        }
+        if let Some(text) = &self.text {
+            out.ours(" ");
+            out.theirs(text);
+        }
+        // No full stop, which would become part of the link.
+        if let Some(link) = &self.link {
+            out.ours(" See ");
+            out.theirs(link);
+        }
+    }
+}
+
+fn limited(refusal: &Refusal<'_>, out: &mut Text) {
+    let never = refusal.is_never();
+    out.ours(if never { "The request costs more than a limit ever admits: " } else { "Limit exceeded: " });
+    let mut before = "";
+    for status in refusal.violated().filter(|status| status.reading.is_never() == never) {
+        out.ours(before);
+        out.name(status.words);
+        out.ours(" (");
+        match status.told() {
+            Some(words) => out.ours(&words.quota),
+            None => out.ours(&status.quota().to_string()),
+        }
+        before = "), ";
+    }
+    out.ours(if before.is_empty() { "." } else { ")." });
+}
+
+/// Text that is being put together, as it is or as the inside of a string of JSON.
+struct Text {
+    bytes: Vec<u8>,
+    json: bool,
+}
+
+impl Text {
+    fn json() -> Self {
+        Self { bytes: Vec::with_capacity(512), json: true }
+    }
+
+    const fn plain() -> Self {
+        Self { bytes: Vec::new(), json: false }
+    }
+
+    /// Text in which JSON has nothing to escape.
+    fn ours(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    /// Text in which anything may stand.
+    fn theirs(&mut self, text: &str) {
+        if !self.json {
+            return self.ours(text);
+        }
+        let start = self.bytes.len();
+        // Writing to memory does not fail.
+        let _ = serde_json::to_writer(&mut self.bytes, text);
+        self.bytes.truncate(self.bytes.len().saturating_sub(1)); // the quotes at the end
+        self.bytes.remove(start); // and at the start
+    }
+
+    fn name(&mut self, words: &Words) {
+        self.ours(if self.json { words.escaped() } else { &words.name });
+    }
+
+    fn number(&mut self, number: u64) {
+        self.ours(itoa::Buffer::new().format(number));
     }
 }
 
@@ -252,7 +357,7 @@ fn complete(
     now: impl FnOnce() -> SystemTime,
 ) -> Response<Bytes> {
     let mut missing = HeaderMap::new();
-    write(style, refusal.limits, now, &mut missing);
+    write(style, refusal.limits, refusal.policies, now, &mut missing);
     refusal.tell(&mut missing);
     for (name, value) in &missing {
         if !response.headers().contains_key(name) {
@@ -260,60 +365,6 @@ fn complete(
         }
     }
     response
-}
-
-/// A sentence for people: what refused, when to come back, and the operator's own words.
-struct Detail<'a> {
-    style: &'a RefusalStyle,
-    refusal: &'a Refusal<'a>,
-}
-
-impl Display for Detail<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.refusal.reason {
-            Reason::Limited => self.limited(f)?,
-            Reason::Blocked => f.write_str("This client is blocked.")?,
-            Reason::Unidentified(rejection) => write!(f, "{rejection}.")?,
-            Reason::BadCost { detail } => write!(f, "{detail}.")?,
-            Reason::StoreDown { .. } => f.write_str("Requests cannot be counted at the moment.")?,
-        }
-        if let Some(secs) = self.refusal.retry_after_secs() {
-            write!(f, " Try again in {secs} second{}.", if secs == 1 { "" } else { "s" })?;
-        }
-        if let Some(text) = &self.style.text {
-            write!(f, " {text}")?;
-        }
-        // No full stop, which would become part of the link.
-        self.style.link.as_ref().map_or(Ok(()), |link| write!(f, " See {link}"))
-    }
-}
-
-impl Detail<'_> {
-    fn limited(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let never = self.refusal.is_never();
-        f.write_str(if never {
-            "The request costs more than a limit ever admits: "
-        } else {
-            "Limit exceeded: "
-        })?;
-        let mut before = "";
-        for status in self.refusal.violated().filter(|status| status.reading.is_never() == never) {
-            write!(f, "{before}{} ({})", status.limit, status.quota)?;
-            before = ", ";
-        }
-        f.write_str(".")
-    }
-}
-
-fn member(body: &mut Vec<u8>, before: &[u8], value: impl Display) {
-    body.extend_from_slice(before);
-    // Writing to memory does not fail, and neither does any `Display` of ours.
-    let _ = serde_json::to_writer(body, &format_args!("{value}"));
-}
-
-fn member_number(body: &mut Vec<u8>, before: &[u8], value: u64) {
-    body.extend_from_slice(before);
-    body.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::{headers::window, *};
-use crate::{LimitStatus, Quota, Rate, Reading, Rejection, RequestHead};
+use crate::{LimitStatus, Quota, Rate, Reading, Rejection, RequestHead, live::LiveQuota};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use proptest::prelude::*;
@@ -15,22 +15,24 @@ use std::{
 const SECOND: u64 = 1_000_000_000;
 const QUOTA: Quota = Quota::per(100, Duration::from_secs(60));
 
-fn status(limit: &str, rate: Rate, reading: Reading) -> LimitStatus<'_> {
-    LimitStatus { rule: "rule", limit, quota: QUOTA, rate, reading, shadow: false, policy: None }
+fn status(limit: &str, rate: Rate, reading: Reading) -> LimitStatus<'static> {
+    let (words, quota) =
+        (Box::leak(Box::new(words(limit, QUOTA, rate))), Box::leak(Box::new(LiveQuota::new(QUOTA, rate))));
+    LimitStatus { rule: "rule", words, quota, rate, reading, shadow: false }
 }
 
-fn allowed(limit: &str, interval: u64, burst: u32, debt: u64) -> LimitStatus<'_> {
+fn allowed(limit: &str, interval: u64, burst: u32, debt: u64) -> LimitStatus<'static> {
     status(limit, Rate::for_test(interval, burst), Reading::allowed_ns(debt))
 }
 
-fn refused(limit: &str, wait: Duration) -> LimitStatus<'_> {
+fn refused(limit: &str, wait: Duration) -> LimitStatus<'static> {
     let rate = Rate::for_test(60 * SECOND, 100);
     status(limit, rate, Reading::refused(Duration::from_nanos(rate.full_ns()), wait))
 }
 
 fn written(style: HeaderStyle, statuses: &[LimitStatus<'_>]) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    write(style, statuses, || UNIX_EPOCH + Duration::from_millis(1_000_500), &mut headers);
+    write(style, statuses, None, || UNIX_EPOCH + Duration::from_millis(1_000_500), &mut headers);
     headers
 }
 
@@ -80,18 +82,22 @@ fn lists_parse_back_with_any_name_and_without_shadows() {
     let shadow = LimitStatus { shadow: true, ..odd };
     let mut headers = HeaderMap::new();
     headers.append("ratelimit", HeaderValue::from_static(r#""inner";r=1"#));
-    write(HeaderStyle::Draft10, &[shadow, odd, full], SystemTime::now, &mut headers);
+    write(HeaderStyle::Draft10, &[shadow, odd, full], None, SystemTime::now, &mut headers);
 
     let member = |name: &str, params: &[(&str, i64)]| {
         (name.to_owned(), params.iter().map(|&(key, value)| (key.to_owned(), value)).collect::<Vec<_>>())
     };
     assert_eq!(
         parsed(&headers, "ratelimit"),
-        [member("inner", &[("r", 1)]), member(odd.limit, &[("r", 0), ("t", 1)]), member("full", &[("r", 2)])]
+        [
+            member("inner", &[("r", 1)]),
+            member(odd.limit(), &[("r", 0), ("t", 1)]),
+            member("full", &[("r", 2)])
+        ]
     );
     assert_eq!(
         parsed(&headers, "ratelimit-policy"),
-        [member(odd.limit, &[("q", 10), ("w", 10)]), member("full", &[("q", 5), ("w", 1)])]
+        [member(odd.limit(), &[("q", 10), ("w", 10)]), member("full", &[("q", 5), ("w", 1)])]
     );
     assert!(written(HeaderStyle::Draft10, &[shadow]).is_empty());
     assert!(written(HeaderStyle::Off, &[odd]).is_empty());
@@ -99,12 +105,14 @@ fn lists_parse_back_with_any_name_and_without_shadows() {
 
 #[test]
 fn a_policy_made_beforehand_reads_as_one_made_on_the_way() {
-    let (one, two) = (allowed("one", SECOND, 10, 0), allowed("two", 7, 7, 0));
-    let value = HeaderValue::try_from(policy_member("one", one.quota, one.rate)).unwrap();
-    let made = LimitStatus { policy: Some(&value), ..one };
-    for (made, rendered) in [(vec![made], vec![one]), (vec![made, two], vec![one, two])] {
-        let (made, rendered) =
-            (written(HeaderStyle::Draft10, &made), written(HeaderStyle::Draft10, &rendered));
+    let limits = [allowed("one", SECOND, 10, 0), allowed("two", 7, 7, 0)];
+    let changed = limits.map(|limit| {
+        let quota = Box::leak(Box::new(LiveQuota::new(QUOTA, limit.rate)));
+        quota.set(QUOTA, limit.rate);
+        LimitStatus { quota, ..limit }
+    });
+    for (made, rendered) in [(&limits[..1], &changed[..1]), (&limits[..], &changed[..])] {
+        let (made, rendered) = (written(HeaderStyle::Draft10, made), written(HeaderStyle::Draft10, rendered));
         assert_eq!(made, rendered);
     }
 }
@@ -151,7 +159,7 @@ fn older_styles_never_make_the_inner_service_look_looser() {
     ] {
         let mut headers = HeaderMap::new();
         headers.insert(field, HeaderValue::from_static(theirs));
-        write(style, &[ours], SystemTime::now, &mut headers);
+        write(style, &[ours], None, SystemTime::now, &mut headers);
         assert_eq!(lines(&headers, field), [left], "{style:?}");
     }
 }
@@ -182,7 +190,7 @@ fn a_refusal_says_what_when_and_where_to_read_on() {
         link: Some("https://example.com/limits".into()),
         custom: None,
     };
-    let response = answer(&style, &Refusal::new(Reason::Limited, &limits), Some("application/json"));
+    let response = answer(&style, &Refusal::new(Reason::Limited, &limits, None), Some("application/json"));
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     // One more unit takes 60 s, longer than the wait that the store tells.
     assert_eq!(lines(response.headers(), "retry-after"), ["60"]);
@@ -209,7 +217,7 @@ fn a_charge_that_never_fits_gets_no_time_to_come_back() {
     let never = status("small", Rate::for_test(SECOND, 5), Reading::never(Duration::ZERO));
     let shadow = LimitStatus { shadow: true, ..never };
     let limits = [refused("later", Duration::from_secs(9)), never, shadow];
-    let refusal = Refusal::new(Reason::Limited, &limits);
+    let refusal = Refusal::new(Reason::Limited, &limits, None);
     assert_eq!((refusal.retry_after(), refusal.limits().len(), refusal.violated().count()), (None, 3, 2));
 
     let response = answer(&RefusalStyle::default(), &refusal, None);
@@ -235,7 +243,7 @@ fn every_reason_has_its_status_over_http_and_grpc() {
         (Reason::BadCost { detail: "50% is no cost – at all.".into() }, &[], 400, "3", None),
         (down, &[], 503, "14", Some(("2", "1500"))),
     ] {
-        let refusal = Refusal::new(reason, limits);
+        let refusal = Refusal::new(reason, limits, None);
         let response = answer(&RefusalStyle::default(), &refusal, None);
         let body = problem(&response);
         assert_eq!((response.status().as_u16(), &body["status"]), (http, &json!(http)));
@@ -259,7 +267,7 @@ fn every_reason_has_its_status_over_http_and_grpc() {
 
 #[test]
 fn grpc_messages_are_escaped_and_grpc_types_told_apart() {
-    let refusal = Refusal::new(Reason::BadCost { detail: "50% – no".into() }, &[]);
+    let refusal = Refusal::new(Reason::BadCost { detail: "50% – no".into() }, &[], None);
     let custom: super::refusal::Custom = Arc::new(|_, _| Response::new(Bytes::from_static(b"own")));
     let style = RefusalStyle { custom: Some(custom), ..RefusalStyle::default() };
     let response = answer(&style, &refusal, Some("application/grpc"));
@@ -283,7 +291,7 @@ fn grpc_messages_are_escaped_and_grpc_types_told_apart() {
 #[test]
 fn a_custom_answer_keeps_what_it_sets_and_gets_what_it_lacks() {
     let limits = [refused("limit", Duration::from_secs(90))];
-    let refusal = Refusal::new(Reason::Limited, &limits);
+    let refusal = Refusal::new(Reason::Limited, &limits, None);
     let answered = |set: &'static [(&'static str, &'static str)]| {
         let custom: super::refusal::Custom = Arc::new(move |refusal, _| {
             let mut response = Response::builder().status(refusal.status());
@@ -361,7 +369,7 @@ proptest! {
                 status("limit", rate, reading)
             })
             .collect();
-        let refusal = Refusal::new(Reason::Limited, &limits);
+        let refusal = Refusal::new(Reason::Limited, &limits, None);
         let response = answer(&RefusalStyle::default(), &refusal, None);
         let said = lines(response.headers(), "retry-after");
         let Some(wait) = refusal.retry_after() else {
@@ -389,7 +397,7 @@ proptest! {
             let limits = [status("limit", rate, reading)];
             let answer = RefusalStyle::default();
             let request = http::Request::new(());
-            let refusal = Refusal::new(Reason::Limited, &limits);
+            let refusal = Refusal::new(Reason::Limited, &limits, None);
             answer.respond(&refusal, RequestHead::new(&request), style, || UNIX_EPOCH);
         }
     }

@@ -1,3 +1,4 @@
+use super::Reading;
 use crate::{Key, Rate};
 
 /// One limit's part in a decision: who pays, under which rate, and what is to be done.
@@ -56,5 +57,20 @@ impl Charge {
     pub(crate) fn most_ns(&self) -> u64 {
         let units = self.rate.burst().get() as u64 + self.max_debt as u64;
         self.rate.interval_ns().saturating_mul(units).min(1 << 62)
+    }
+}
+
+/// A charge, and what its limit says once it is decided.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// The limit's number in whoever asks.
+    pub(crate) limit: usize,
+    pub(crate) charge: Charge,
+    pub(crate) reading: Reading,
+}
+
+impl Asked {
+    pub(crate) const fn new(limit: usize, charge: Charge) -> Self {
+        Self { limit, charge, reading: Reading::allowed_ns(0) }
     }
 }

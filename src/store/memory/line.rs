@@ -17,10 +17,17 @@ pub(super) const SLOTS: usize = 5;
 pub(super) struct Line {
     /// Bit 0 is the lock. The rest is the horizon: the time until which entries that belong here may owe further on.
     head: AtomicU64,
-    tags: [AtomicU64; SLOTS],
-    untils: [AtomicU64; SLOTS],
+    slots: [Slot; SLOTS],
+}
+
+/// The parts of an entry lie together, so that processors who fight for one client hand each other one cache line
+/// rather than two.
+#[derive(Debug, Default)]
+struct Slot {
+    tag: AtomicU64,
+    until: AtomicU64,
     /// 32 bits more of the tag, and the interval that `until` was written under.
-    notes: [AtomicU64; SLOTS],
+    note: AtomicU64,
 }
 
 /// What a slot is known by: 96 bits, beside the bits that chose its line.
@@ -103,39 +110,42 @@ impl Line {
         self.head.store(self.horizon().max((until + 1) & !1) | 1, Relaxed);
     }
 
+    /// Asks for both cache lines before one of them is waited for.
+    pub(super) fn fetch(&self) {
+        std::hint::black_box(self.slots[SLOTS - 1].tag.load(Relaxed));
+    }
+
     pub(super) fn find(&self, tag: Tag) -> Option<u8> {
-        (0..SLOTS)
-            .find(|&slot| {
-                self.tags[slot].load(Relaxed) == tag.high
-                    && (self.notes[slot].load(Relaxed) >> 32) as u32 == tag.low
-            })
-            .map(|slot| slot as u8)
+        let found = self.slots.iter().position(|slot| slot.tag() == tag);
+        found.map(|slot| slot as u8)
     }
 
     /// A slot that owes nothing any more and is not among those `taken`.
     pub(super) fn free(&self, now: u64, taken: &[u8]) -> Option<u8> {
         (0..SLOTS as u8)
-            .find(|slot| self.untils[usize::from(*slot)].load(Relaxed) <= now && !taken.contains(slot))
+            .find(|slot| self.slots[usize::from(*slot)].until.load(Relaxed) <= now && !taken.contains(slot))
     }
 
     #[cfg(test)]
     pub(super) fn tag(&self, slot: u8) -> Tag {
-        let slot = usize::from(slot);
-        Tag { high: self.tags[slot].load(Relaxed), low: (self.notes[slot].load(Relaxed) >> 32) as u32 }
+        self.slots[usize::from(slot)].tag()
     }
 
     pub(super) fn read(&self, slot: u8) -> Entry {
-        let slot = usize::from(slot);
-        Entry {
-            until: self.untils[slot].load(Relaxed),
-            interval: Interval(self.notes[slot].load(Relaxed) as u32),
-        }
+        let slot = &self.slots[usize::from(slot)];
+        Entry { until: slot.until.load(Relaxed), interval: Interval(slot.note.load(Relaxed) as u32) }
     }
 
     pub(super) fn write(&self, slot: u8, tag: Tag, entry: Entry) {
-        let slot = usize::from(slot);
-        self.tags[slot].store(tag.high, Relaxed);
-        self.untils[slot].store(entry.until, Relaxed);
-        self.notes[slot].store((tag.low as u64) << 32 | entry.interval.0 as u64, Relaxed);
+        let slot = &self.slots[usize::from(slot)];
+        slot.tag.store(tag.high, Relaxed);
+        slot.until.store(entry.until, Relaxed);
+        slot.note.store(u64::from(tag.low) << 32 | u64::from(entry.interval.0), Relaxed);
+    }
+}
+
+impl Slot {
+    fn tag(&self) -> Tag {
+        Tag { high: self.tag.load(Relaxed), low: (self.note.load(Relaxed) >> 32) as u32 }
     }
 }

@@ -9,11 +9,12 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use super::{Charge, Op, Place, Reading, Readings};
+use super::{Asked, Charge, Op, Place, Reading};
 use crate::clock::Timeline;
-use line::{Entry, Held, Interval, Line, SLOTS, Tag};
+use line::{Entry, Held, Interval, Line, Tag};
 use smallvec::SmallVec;
 use std::{
+    array,
     collections::TryReserveError,
     num::NonZeroU32,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -70,37 +71,43 @@ impl Memory {
         self.timeline.now()
     }
 
-    /// Decides a list of charges, adds a reading for each, and answers with the time of the decision.
-    pub(crate) fn charge(&self, charges: &[Charge], readings: &mut Readings) -> u64 {
+    /// Decides a list of charges, writes down what their limits say, and answers with the time of the decision.
+    pub(crate) fn charge(&self, asked: &mut [Asked]) -> u64 {
         let now = self.timeline.now();
-        if !self.charge_at_home(charges, now, readings) {
-            self.charge_anywhere(charges, now, readings);
+        // So many limits as one line holds; a function for each number, because most decisions ask one or two.
+        let done = match asked.len() {
+            1 => self.charge_at_home::<1>(asked, now),
+            2 => self.charge_at_home::<2>(asked, now),
+            3 => self.charge_at_home::<3>(asked, now),
+            4 => self.charge_at_home::<4>(asked, now),
+            _ => false,
+        };
+        if !done {
+            self.charge_anywhere(asked, now);
         }
         now
     }
 
     /// The usual case, in which all limits are one client's and lie in its home line. In any other case it does nothing
     /// and answers `false`.
-    fn charge_at_home(&self, charges: &[Charge], now: u64, readings: &mut Readings) -> bool {
-        let [Charge { place: Place::Client(key), .. }, others @ ..] = charges else { return false };
-        if others.len() >= SLOTS || others.iter().any(|charge| charge.place != Place::Client(*key)) {
+    fn charge_at_home<const N: usize>(&self, asked: &mut [Asked], now: u64) -> bool {
+        let Ok(asked) = <&mut [Asked; N]>::try_from(asked) else { return false };
+        let Place::Client(key) = asked[0].charge.place else { return false };
+        if asked.iter().skip(1).any(|other| other.charge.place != Place::Client(key)) {
             return false;
         }
-        let line = self.table.line(self.table.home(*key)).hold();
-        let tag = |charge: &Charge| Table::tag(*key, charge.limit);
-        let mut slots = [NOWHERE; SLOTS];
-        let mut missing = false;
-        for (slot, charge) in slots.iter_mut().zip(charges) {
-            *slot = line.find(tag(charge)).unwrap_or(NOWHERE);
-            missing |= *slot == NOWHERE;
-        }
-        let found = slots;
-        if missing {
+        let tags = asked.each_ref().map(|asked| Table::tag(key, asked.charge.limit));
+        let line = self.table.line(self.table.home(key));
+        line.fetch();
+        let line = line.hold();
+        let found = tags.map(|tag| line.find(tag).unwrap_or(NOWHERE));
+        let mut slots = found;
+        if found.contains(&NOWHERE) {
             if line.horizon() > now {
                 return false; // they may lie further on
             }
-            for (number, charge) in charges.iter().enumerate() {
-                if slots[number] == NOWHERE && charge.adds() {
+            for (number, asked) in asked.iter().enumerate() {
+                if slots[number] == NOWHERE && asked.charge.adds() {
                     let Some(free) = line.free(now, &slots) else {
                         return false; // they have to lie further on
                     };
@@ -108,46 +115,63 @@ impl Memory {
                 }
             }
         }
-        let read = |number: usize| match found[number] {
-            NOWHERE => Entry::default(),
-            slot => line.read(slot),
-        };
-        decide(charges, now, readings, read, |number, entry| {
-            if slots[number] != NOWHERE {
-                line.write(slots[number], tag(&charges[number]), entry);
-            }
+        let outcomes: [Outcome; N] = array::from_fn(|number| {
+            let entry = match found[number] {
+                NOWHERE => Entry::default(),
+                slot => line.read(slot),
+            };
+            Outcome::of(&asked[number].charge, entry, now)
         });
+        let fit = Fit::of(asked, &outcomes);
+        for number in 0..N {
+            let entry = outcomes[number].conclude(&mut asked[number], fit, now);
+            if let Some(entry) = entry.filter(|_| slots[number] != NOWHERE) {
+                line.write(slots[number], tags[number], entry);
+            }
+        }
         true
     }
 
-    fn charge_anywhere(&self, charges: &[Charge], now: u64, readings: &mut Readings) {
-        let mut locked = Locked::new(&self.table, Locked::spans(homes(&self.table, charges)));
+    #[cold]
+    fn charge_anywhere(&self, asked: &mut [Asked], now: u64) {
+        let mut locked = Locked::new(&self.table, Locked::spans(homes(&self.table, asked)));
         let spots = loop {
-            match find_all(&locked, &self.table, charges, now) {
+            match find_all(&locked, &self.table, asked, now) {
                 Ok(spots) => break spots,
                 Err(short) => locked = locked.widen(&short),
             }
         };
-        let shared = SharedLines::lock(&self.shared, charges);
-        let read = |number: usize| match charges[number].place {
-            Place::Client(_) => spots[number].map_or_else(Entry::default, |spot| locked.read(spot)),
-            Place::Shared(place) => shared.read(place),
-        };
-        decide(charges, now, readings, read, |number, entry| match (charges[number].place, spots[number]) {
-            (Place::Client(_), Some(spot)) => {
-                if locked.write(spot, entry) > now {
-                    self.evicted.fetch_add(1, Relaxed);
+        let shared = SharedLines::lock(&self.shared, asked);
+        let outcomes: SmallVec<[Outcome; 4]> = asked
+            .iter()
+            .zip(&spots)
+            .map(|(Asked { charge, .. }, spot)| {
+                let entry = match charge.place {
+                    Place::Client(_) => spot.map_or_else(Entry::default, |spot| locked.read(spot)),
+                    Place::Shared(place) => shared.read(place),
+                };
+                Outcome::of(charge, entry, now)
+            })
+            .collect();
+        let fit = Fit::of(asked, &outcomes);
+        for ((asked, outcome), spot) in asked.iter_mut().zip(&outcomes).zip(spots) {
+            let Some(entry) = outcome.conclude(asked, fit, now) else { continue };
+            match (asked.charge.place, spot) {
+                (Place::Client(_), Some(spot)) => {
+                    if locked.write(spot, entry) > now {
+                        self.evicted.fetch_add(1, Relaxed);
+                    }
                 }
+                // Nothing was owed, so nothing can be given back.
+                (Place::Client(_), None) => {}
+                (Place::Shared(place), _) => shared.write(place, entry),
             }
-            // Nothing was owed, so nothing can be given back.
-            (Place::Client(_), None) => {}
-            (Place::Shared(place), _) => shared.write(place, entry),
-        });
+        }
     }
 }
 
-fn homes(table: &Table, charges: &[Charge]) -> impl Iterator<Item = usize> {
-    charges.iter().filter_map(|charge| match charge.place {
+fn homes(table: &Table, asked: &[Asked]) -> impl Iterator<Item = usize> {
+    asked.iter().filter_map(|asked| match asked.charge.place {
         Place::Client(key) => Some(table.home(key)),
         Place::Shared(_) => None,
     })
@@ -160,18 +184,19 @@ fn homes(table: &Table, charges: &[Charge]) -> impl Iterator<Item = usize> {
 fn find_all(
     locked: &Locked<'_>,
     table: &Table,
-    charges: &[Charge],
+    asked: &[Asked],
     now: u64,
 ) -> Result<SmallVec<[Option<Spot>; 4]>, TooShort> {
+    let charges = || asked.iter().map(|asked| &asked.charge);
     let mut spots = SmallVec::new();
-    for charge in charges {
+    for charge in charges() {
         spots.push(match charge.place {
             Place::Client(key) => locked.find(table.home(key), Table::tag(key, charge.limit), now)?,
             Place::Shared(_) => None,
         });
     }
     for shadow in [false, true] {
-        for (i, charge) in charges.iter().enumerate().filter(|(_, charge)| charge.shadow == shadow) {
+        for (i, charge) in charges().enumerate().filter(|(_, charge)| charge.shadow == shadow) {
             if let (Place::Client(key), true, None) = (charge.place, charge.adds(), spots[i]) {
                 spots[i] = locked.claim(table.home(key), Table::tag(key, charge.limit), now, &spots)?;
             }
@@ -210,39 +235,21 @@ impl Debt {
     }
 }
 
-/// Decides charges whose entries are `read` and written under locks that the caller holds.
-fn decide(
-    charges: &[Charge],
-    now: u64,
-    readings: &mut Readings,
-    read: impl Fn(usize) -> Entry,
-    mut write: impl FnMut(usize, Entry),
-) {
-    let mut outcomes: SmallVec<[Outcome; 4]> = SmallVec::new();
-    let (mut fits, mut shadow_fits) = (true, true);
-    for (number, charge) in charges.iter().enumerate() {
-        let outcome = Outcome::of(charge, Debt::of(charge, read(number), now), now);
-        if outcome.wait > 0 {
-            *(if charge.shadow { &mut shadow_fits } else { &mut fits }) = false;
+/// Whether all enforced charges of a decision fit, and whether all watched ones do.
+#[derive(Clone, Copy)]
+struct Fit {
+    enforced: bool,
+    watched: bool,
+}
+
+impl Fit {
+    fn of(asked: &[Asked], outcomes: &[Outcome]) -> Self {
+        let mut fit = Self { enforced: true, watched: true };
+        for (asked, outcome) in asked.iter().zip(outcomes) {
+            let fits = if asked.charge.shadow { &mut fit.watched } else { &mut fit.enforced };
+            *fits &= outcome.wait == 0;
         }
-        outcomes.push(outcome);
-    }
-    for (number, (charge, outcome)) in charges.iter().zip(&outcomes).enumerate() {
-        let applies = match charge.op {
-            // Watched limits are counted as if all of them were enforced, so that what they report is what would be.
-            Op::Take(_) => fits && (!charge.shadow || shadow_fits),
-            Op::Peek(_) => false,
-            Op::Give(_) | Op::Owe(_) | Op::Clear => true,
-        };
-        let debt = if applies { outcome.after } else { outcome.before };
-        readings.push(match outcome.wait {
-            0 => Reading::allowed_ns(debt),
-            wait => Reading::refused_ns(debt, wait),
-        });
-        if debt != outcome.before || outcome.carried {
-            let until = if debt == 0 { 0 } else { now + debt };
-            write(number, Entry { until, interval: Interval::of(charge.rate.interval_ns()) });
-        }
+        fit
     }
 }
 
@@ -256,8 +263,8 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn of(charge: &Charge, debt: Debt, now: u64) -> Self {
-        let Debt { nanos: before, carried } = debt;
+    fn of(charge: &Charge, entry: Entry, now: u64) -> Self {
+        let Debt { nanos: before, carried } = Debt::of(charge, entry, now);
         let units = |n: u32| charge.rate.interval_ns().saturating_mul(n.into());
         let after = match charge.op {
             Op::Take(cost) | Op::Peek(cost) => match NonZeroU32::new(cost) {
@@ -273,6 +280,25 @@ impl Outcome {
         };
         Self { before, carried, after, wait: 0 }
     }
+
+    /// Writes down what the limit says, and answers with the entry if it has to be written.
+    fn conclude(&self, asked: &mut Asked, fit: Fit, now: u64) -> Option<Entry> {
+        let Asked { charge, reading, .. } = asked;
+        let applies = match charge.op {
+            // Watched limits are counted as if all of them were enforced, so that what they report is what would be.
+            Op::Take(_) => fit.enforced && (!charge.shadow || fit.watched),
+            Op::Peek(_) => false,
+            Op::Give(_) | Op::Owe(_) | Op::Clear => true,
+        };
+        let debt = if applies { self.after } else { self.before };
+        *reading = match self.wait {
+            0 => Reading::allowed_ns(debt),
+            wait => Reading::refused_ns(debt, wait),
+        };
+        let until = if debt == 0 { 0 } else { now + debt };
+        let entry = Entry { until, interval: Interval::of(charge.rate.interval_ns()) };
+        (debt != self.before || self.carried).then_some(entry)
+    }
 }
 
 /// The places of shared limits that one decision holds locked, in ascending order and after all others.
@@ -285,10 +311,10 @@ struct SharedLines<'m> {
 const SHARED_TAG: Tag = Tag { high: 0, low: 0 };
 
 impl<'m> SharedLines<'m> {
-    fn lock(lines: &'m [Line], charges: &[Charge]) -> Self {
-        let mut numbers: SmallVec<[u16; 4]> = charges
+    fn lock(lines: &'m [Line], asked: &[Asked]) -> Self {
+        let mut numbers: SmallVec<[u16; 4]> = asked
             .iter()
-            .filter_map(|charge| match charge.place {
+            .filter_map(|asked| match asked.charge.place {
                 Place::Shared(number) => Some(number),
                 Place::Client(_) => None,
             })

@@ -24,10 +24,10 @@ fn take(client: u64, limit: u64, cost: u32, shadow: bool) -> Charge {
     Charge { place: Place::Client(key(client)), limit, rate, max_debt: 0, op: Op::Take(cost), shadow }
 }
 
-fn charge(memory: &Memory, charges: &[Charge]) -> Readings {
-    let mut readings = Readings::new();
-    memory.charge(charges, &mut readings);
-    readings
+fn charge(memory: &Memory, charges: &[Charge]) -> Vec<Reading> {
+    let mut asked: Vec<_> = charges.iter().map(|charge| Asked::new(0, *charge)).collect();
+    memory.charge(&mut asked);
+    asked.iter().map(|asked| asked.reading).collect()
 }
 
 /// The debts that lie in the table and have not passed, by tag and home.

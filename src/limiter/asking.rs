@@ -1,0 +1,227 @@
+//! What a request is charged for, found out when it is first needed.
+//!
+//! What few policies need is in functions that are not inlined, out of the way of the others.
+
+use super::{Charged, Inner};
+use crate::{
+    Identity, Key, Place, RequestHead,
+    identity::{ClientLabel, Rejection, client_address, peer},
+    policy::{CompiledLimit, CompiledRule, Match, Paths, Scope, UnitCost},
+    response::Reason,
+};
+use smallvec::{SmallVec, smallvec};
+use std::net::IpAddr;
+
+/// The request's route: as the router named it, and as its path may be read.
+struct Route<'a> {
+    template: Option<&'a str>,
+    paths: Paths<'a>,
+}
+
+/// What the lists say of a client.
+pub(super) enum Standing {
+    Unlisted,
+    Allowed,
+    Blocked(ClientLabel),
+}
+
+/// A request, and what has been found out about it so far.
+pub(super) struct Asking<'a> {
+    inner: &'a Inner,
+    pub(super) head: &'a RequestHead<'a>,
+    route: Option<Route<'a>>,
+    /// The source that was asked last and whom it found, because rules that follow one another mostly go by the same.
+    client: Option<(usize, Key)>,
+}
+
+impl<'a> Asking<'a> {
+    pub(super) const fn new(inner: &'a Inner, head: &'a RequestHead<'a>) -> Self {
+        Self { inner, head, route: None, client: None }
+    }
+
+    /// The charges of every rule that matches.
+    pub(super) fn collect(&mut self, charged: &mut Charged) -> Result<(), Reason> {
+        for rule in &self.inner.policy.rules {
+            let matched = if rule.takes_all { Some(Match::Whole) } else { self.matches(rule) };
+            let Some(matched) = matched else { continue };
+            let before = charged.asked.len();
+            match self.collect_rule(rule, charged) {
+                Err(reason) if rule.shadow => {
+                    charged.asked.truncate(before);
+                    self.inner.report_would_reject(&reason, *self.head);
+                }
+                result => result?,
+            }
+            // A path that only some servers read as this rule's may be another rule's, which binds too.
+            if rule.only && matched == Match::Whole {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn matches(&mut self, rule: &CompiledRule) -> Option<Match> {
+        let method = self.head.method();
+        if rule.by_hand || !rule.matcher.takes(method) {
+            return None;
+        }
+        let matched = if rule.matcher.has_routes() {
+            let route = self.route();
+            rule.matcher.matches(method, route.template, &route.paths)?
+        } else {
+            Match::Whole
+        };
+        rule.when.as_ref().is_none_or(|when| when(*self.head)).then_some(matched)
+    }
+
+    fn route(&mut self) -> &Route<'a> {
+        self.route.get_or_insert_with(|| Route {
+            template: matched_path(self.head),
+            paths: Paths::of(path(self.head)),
+        })
+    }
+
+    fn collect_rule(&mut self, rule: &CompiledRule, charged: &mut Charged) -> Result<(), Reason> {
+        if rule.limits.is_empty() {
+            return Ok(());
+        }
+        let client = self.client(rule.source).map_err(Reason::Unidentified)?;
+        for number in rule.limits.clone() {
+            let limit = &self.inner.policy.limits[number];
+            let cost = match limit.cost {
+                UnitCost::Fixed(units) => units,
+                _ => self.cost(limit)?,
+            };
+            match limit.scope {
+                Scope::Client(group) => {
+                    charged.take(number, limit, Place::Client(client.and(group)), cost, rule.shadow);
+                }
+                Scope::Shared(place) => charged.take(number, limit, Place::Shared(place), cost, rule.shadow),
+                Scope::ClientAndRoute(group) => {
+                    for route in self.routes(rule) {
+                        let place = Place::Client(client.and(group).and(route));
+                        charged.take(number, limit, place, cost, rule.shadow);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn client(&mut self, source: usize) -> Result<Key, Rejection> {
+        if let Some((known, key)) = self.client {
+            if known == source {
+                return Ok(key);
+            }
+        }
+        let Inner { policy, keys, .. } = self.inner;
+        let (key, is_somebody) = policy.sources[source].key(self.head, policy.proxies.as_ref(), keys)?;
+        if !is_somebody {
+            self.inner.warn_anonymous(peer(self.head).is_some());
+        }
+        self.client = Some((source, key));
+        Ok(key)
+    }
+
+    #[inline(never)]
+    fn cost(&self, limit: &CompiledLimit) -> Result<u32, Reason> {
+        let cost = limit.cost.of(*self.head, || self.address().ok().flatten());
+        cost.map_err(|detail| Reason::BadCost { detail })
+    }
+
+    /// What a rule's limits per route go by: the template where a router named one; else the rule's own pattern, or any
+    /// other rule's, under each reading of the path. All that has no name shares one.
+    #[inline(never)]
+    fn routes(&mut self, rule: &CompiledRule) -> SmallVec<[Key; 2]> {
+        let inner = self.inner;
+        let route = self.route();
+        if route.template.is_some() {
+            return smallvec![inner.route_key(route.template)];
+        }
+        let mut keys = SmallVec::new();
+        for path in route.paths.iter() {
+            let name = if rule.matcher.has_routes() {
+                rule.matcher.name(path)
+            } else {
+                inner.policy.templates.name_one(path)
+            };
+            let key = inner.route_key(name);
+            // A reading that is not the rule's is another rule's to count.
+            if (name.is_some() || !rule.matcher.has_routes()) && !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        keys
+    }
+
+    /// The client's address, behind the trusted proxies if there are any.
+    fn address(&self) -> Result<Option<IpAddr>, Rejection> {
+        client_address(self.head, self.inner.policy.proxies.as_ref())
+    }
+
+    /// What the lists say of the client, by its address and by whatever source of the policy knows it: a block holds on
+    /// routes without a rule too. A source that rejects the request knows nobody, and its rules reject it later.
+    pub(super) fn standing(&self) -> Result<Standing, Rejection> {
+        let (inner, policy) = (self.inner, &self.inner.policy);
+        let (allowed, blocked) = (&policy.allowed, &policy.blocked);
+        let mut standing = Standing::Unlisted;
+        if allowed.has_networks() || blocked.has_networks() {
+            match self.address()? {
+                Some(address) if blocked.contains_address(address) => {
+                    let identity = Identity::address(address);
+                    return Ok(Standing::Blocked(identity.label(identity.key(&inner.keys))));
+                }
+                Some(address) if allowed.contains_address(address) => standing = Standing::Allowed,
+                _ => {}
+            }
+        }
+        if !allowed.has_identities() && !blocked.has_identities() {
+            return Ok(standing);
+        }
+        for (number, source) in policy.sources.iter().enumerate() {
+            let identity = match source.identify(*self.head, policy.proxies.as_ref()) {
+                Ok(identity) => identity,
+                // Who is on the list must not get by it by sending a credential twice.
+                Err(rejection) if blocked.has_identities() && rejection.is_malformed() => {
+                    return Err(rejection);
+                }
+                Err(_) => continue,
+            };
+            // Whom one rule's source does not know may be known to the policy's.
+            if number > 0 && identity.is_anonymous() {
+                continue;
+            }
+            let key = identity.key(&inner.keys);
+            if blocked.contains(key) {
+                return Ok(Standing::Blocked(identity.label(key)));
+            }
+            if allowed.contains(key) {
+                standing = Standing::Allowed;
+            }
+        }
+        Ok(standing)
+    }
+}
+
+#[cfg(feature = "axum")]
+pub(super) fn matched_path<'a>(head: &RequestHead<'a>) -> Option<&'a str> {
+    head.extensions().get::<axum::extract::MatchedPath>().map(axum::extract::MatchedPath::as_str)
+}
+
+/// The path as the client sent it: inside a nested router axum has cut its prefix off.
+#[cfg(feature = "axum")]
+pub(super) fn path<'a>(head: &RequestHead<'a>) -> &'a str {
+    let original = head.extensions().get::<axum::extract::OriginalUri>();
+    original.map_or_else(|| head.path(), |original| original.path())
+}
+
+#[cfg(not(feature = "axum"))]
+pub(super) fn path<'a>(head: &RequestHead<'a>) -> &'a str {
+    head.path()
+}
+
+#[cfg(not(feature = "axum"))]
+pub(super) fn matched_path<'a>(_: &RequestHead<'a>) -> Option<&'a str> {
+    None
+}
