@@ -5,7 +5,7 @@ use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -20,15 +20,15 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        state: State<S, B, S::Future>,
+        pub(super) state: State<S, B, S::Future>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    enum State<S, B, F> {
+    pub(super) enum State<S, B, F> {
         Passed { #[pin] future: F },
-        Told { #[pin] future: F, fields: Option<Fields> },
+        Told { #[pin] future: F, fields: Fields },
         Settled { #[pin] future: F, after: Option<After> },
         Refused { response: Option<Response<Bytes>> },
         // Only a remote store makes a request wait for its verdict. Boxed, so that the others stay small.
@@ -36,47 +36,35 @@ pin_project! {
     }
 }
 
-struct Waiting<S, B> {
+/// The state that a request enters whose course is clear.
+///
+/// No function, because a request and a future are hundreds of bytes, which it would pass around.
+macro_rules! state {
+    ($course:expr, $service:expr, $request:ident, |$pending:ident| $wait:expr) => {
+        match $course {
+            Course::Pass => State::Passed { future: $service.call($request) },
+            Course::Tell(fields) => State::Told { future: $service.call($request), fields },
+            Course::Settle(after) => {
+                after.expose($request.extensions_mut());
+                State::Settled { future: $service.call($request), after: Some(after) }
+            }
+            Course::Refuse(response) => State::Refused { response: Some(response) },
+            Course::Wait($pending) => $wait,
+        }
+    };
+}
+pub(super) use state;
+
+pub(super) struct Waiting<S, B> {
     pending: Pending,
     face: Arc<Face>,
     service: S,
     request: Request<B>,
 }
 
-impl<S, B> ResponseFuture<S, B>
-where
-    S: Service<Request<B>>,
-{
-    #[inline(always)]
-    pub(super) fn of(course: Course, face: &Arc<Face>, service: &mut S, request: Request<B>) -> Self {
-        Self { state: State::of(course, face, service, request) }
-    }
-
+impl<S, B, F> State<S, B, F> {
     pub(super) fn waiting(pending: Pending, face: Arc<Face>, service: S, request: Request<B>) -> Self {
-        let waiting = Some(Box::new(Waiting { pending, face, service, request }));
-        Self { state: State::Waiting { waiting } }
-    }
-}
-
-impl<S, B> State<S, B, S::Future>
-where
-    S: Service<Request<B>>,
-{
-    // Inlined because a request and a future are too large to be passed around.
-    #[inline(always)]
-    fn of(course: Course, face: &Arc<Face>, service: &mut S, mut request: Request<B>) -> Self {
-        match course {
-            Course::Pass => Self::Passed { future: service.call(request) },
-            Course::Tell(fields) => Self::Told { future: service.call(request), fields: Some(fields) },
-            Course::Settle(decision) => {
-                if face.expose_decision {
-                    request.extensions_mut().insert(decision.clone());
-                }
-                let after = After { face: face.clone(), decision };
-                Self::Settled { future: service.call(request), after: Some(after) }
-            }
-            Course::Refuse(response) => Self::Refused { response: Some(response) },
-        }
+        Self::Waiting { waiting: Some(Box::new(Waiting { pending, face, service, request })) }
     }
 }
 
@@ -98,9 +86,7 @@ where
                 }
                 StateProjection::Told { future, fields } => {
                     let mut response = ready!(future.poll(cx))?;
-                    if let Some(fields) = fields.take() {
-                        fields.append_to(response.headers_mut());
-                    }
+                    mem::take(fields).append_to(response.headers_mut());
                     return Poll::Ready(Ok(response.map(ThrottleBody::inner)));
                 }
                 StateProjection::Settled { future, after } => {
@@ -120,11 +106,13 @@ where
                         None => return Poll::Pending, // taken below, where the state changes with it
                     };
                     let Some(waiting) = waiting.take() else { return Poll::Pending };
-                    let Waiting { face, mut service, request, .. } = *waiting;
+                    let Waiting { face, mut service, mut request, .. } = *waiting;
                     match verdict {
                         Ok(mut charged) => {
                             let course = face.decide(&mut charged, &RequestHead::new(&request));
-                            State::of(course, &face, &mut service, request)
+                            state!(course, service, request, |pending| {
+                                State::waiting(pending, face, service, request)
+                            })
                         }
                         Err(error) => State::Refused { response: Some(face.fail(&error, &request)) },
                     }

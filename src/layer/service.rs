@@ -1,4 +1,9 @@
-use super::{ResponseFuture, ThrottleBody, layer::Face};
+use super::{
+    ResponseFuture, ThrottleBody,
+    future::{State, state},
+    layer::Face,
+    settle::After,
+};
 use crate::{
     Decision, HeaderStyle, Reason, Refusal, RequestHead, StoreError,
     limiter::{Admission, Charged, Pending},
@@ -48,16 +53,15 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        match self.face.course(&RequestHead::new(&request)) {
-            Ok(course) => ResponseFuture::of(course, &self.face, &mut self.inner, request),
-            Err(pending) => {
-                // The service that was polled ready goes along; the clone that stays has to be polled again.
-                let clone = self.inner.clone();
-                let ready = mem::replace(&mut self.inner, clone);
-                ResponseFuture::waiting(pending, self.face.clone(), ready, request)
-            }
-        }
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let course = self.face.course(&RequestHead::new(&request));
+        let state = state!(course, self.inner, request, |pending| {
+            // The service that was polled ready goes along; the clone that stays has to be polled again.
+            let clone = self.inner.clone();
+            let service = mem::replace(&mut self.inner, clone);
+            State::waiting(pending, self.face.clone(), service, request)
+        });
+        ResponseFuture { state }
     }
 }
 
@@ -67,30 +71,32 @@ pub(super) enum Course {
     Pass,
     /// It goes to the service, and the response gets these fields.
     Tell(Fields),
-    /// It goes to the service, and the response shows what else is to be done.
-    Settle(Arc<Decision>),
+    /// It goes to the service, and what else is to be done depends on the response.
+    Settle(After),
     Refuse(Response<Bytes>),
+    /// A remote store is being asked.
+    Wait(Pending),
 }
 
 /// How long to wait before a store that failed is worth another try.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
 impl Face {
-    /// What becomes of a request, or the remote store's verdict to wait for.
-    ///
-    /// All that does not depend on the wrapped service's types is in here.
-    fn course(&self, head: &RequestHead<'_>) -> Result<Course, Pending> {
+    /// What becomes of a request. All that does not depend on the wrapped service's types is in here.
+    #[inline(never)]
+    fn course(self: &Arc<Self>, head: &RequestHead<'_>) -> Course {
         let mut charged = Charged::default();
         match self.limiter.inner.admit(head, &mut charged) {
-            Admission::Free => Ok(Course::Pass),
-            Admission::Decided => Ok(self.decide(&mut charged, head)),
-            Admission::Refused(reason) => Ok(Course::Refuse(self.refuse(reason, None, *head))),
-            Admission::Waiting(pending) => Err(pending),
+            Admission::Free => Course::Pass,
+            Admission::Decided => self.decide(&mut charged, head),
+            Admission::Refused(reason) => Course::Refuse(self.refuse(reason, None, *head)),
+            Admission::Waiting(pending) => Course::Wait(pending),
         }
     }
 
     /// What becomes of a request whose limits have answered.
-    pub(super) fn decide(&self, charged: &mut Charged, head: &RequestHead<'_>) -> Course {
+    #[inline]
+    pub(super) fn decide(self: &Arc<Self>, charged: &mut Charged, head: &RequestHead<'_>) -> Course {
         let inner = &self.limiter.inner;
         if !charged.is_allowed() || inner.is_worth_telling(charged) {
             inner.report(charged, *head);
@@ -104,11 +110,13 @@ impl Face {
             _ if settles || self.expose_decision => {}
             HeaderStyle::Off => return Course::Pass,
             HeaderStyle::Draft10 => {
-                return Course::Tell(Fields::new(&charged.statuses(inner), charged.policies(inner)));
+                let fields = Fields::new(&charged.statuses(inner), charged.policies(inner));
+                return Course::Tell(fields);
             }
             _ => {}
         }
-        Course::Settle(Arc::new(Decision::new(inner.clone(), mem::take(charged))))
+        let decision = Arc::new(Decision::new(inner.clone(), mem::take(charged)));
+        Course::Settle(After { face: self.clone(), decision })
     }
 
     /// Refuses a request that a limit does not admit.

@@ -8,7 +8,7 @@ use crate::{
     response,
     store::Asked,
 };
-use http::{HeaderMap, Response, StatusCode};
+use http::{Extensions, HeaderMap, Response, StatusCode};
 use smallvec::SmallVec;
 use std::{fmt, sync::Arc, time::SystemTime};
 
@@ -19,6 +19,13 @@ pub(super) struct After {
 }
 
 impl After {
+    /// Shows the decision to the wrapped service, if that was asked for.
+    pub(super) fn expose(&self, extensions: &mut Extensions) {
+        if self.face.expose_decision {
+            extensions.insert(self.decision.clone());
+        }
+    }
+
     pub(super) fn finish<B>(self, mut response: Response<B>) -> Response<ThrottleBody<B>> {
         let Self { face, decision } = self;
         let asked = settle(&decision, response.status(), response.headers());

@@ -90,6 +90,7 @@ impl Inner {
 }
 
 impl CompiledLimit {
+    #[inline(always)]
     pub(super) fn charge(&self, place: Place, op: Op, shadow: bool) -> Charge {
         let rate = self.quota.rate();
         Charge { place, limit: self.id, rate, max_debt: self.max_debt(rate.burst()), op, shadow }

@@ -35,6 +35,7 @@ pub(crate) struct Charged {
 
 impl Charged {
     /// Adds what a limit is to be charged.
+    #[inline(always)]
     pub(super) fn take(
         &mut self,
         number: usize,

@@ -26,6 +26,7 @@ impl Engine {
     }
 
     /// Decides, or answers with the decision to wait for.
+    #[inline(always)]
     pub(crate) fn ask(&self, charged: &mut Charged) -> Option<Pending> {
         match self {
             Self::Memory(memory) => {
@@ -36,7 +37,7 @@ impl Engine {
             Self::Remote(store, timeline) => {
                 charged.at = timeline.now();
                 let future = store.charge(charged.asked.iter().map(|asked| asked.charge).collect());
-                Some(Pending { future, charged: Box::new(std::mem::take(charged)) })
+                Some(Pending(Box::new((future, std::mem::take(charged)))))
             }
         }
     }
@@ -66,17 +67,15 @@ impl Engine {
 }
 
 /// A remote store's answer on its way.
-pub(crate) struct Pending {
-    future: StoreFuture,
-    charged: Box<Charged>,
-}
+pub(crate) struct Pending(Box<(StoreFuture, Charged)>);
 
 impl Future for Pending {
     type Output = Result<Charged, StoreError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let readings = ready!(self.future.as_mut().poll(cx))?;
-        let asked = &mut self.charged.asked;
+        let (future, charged) = &mut *self.0;
+        let readings = ready!(future.as_mut().poll(cx))?;
+        let asked = &mut charged.asked;
         if asked.len() != readings.len() {
             let error = format!("it answered {} charges with {} readings", asked.len(), readings.len());
             return Poll::Ready(Err(StoreError::new(error)));
@@ -84,7 +83,7 @@ impl Future for Pending {
         for (asked, reading) in asked.iter_mut().zip(readings) {
             asked.reading = reading;
         }
-        self.charged.conclude();
-        Poll::Ready(Ok(std::mem::take(&mut *self.charged)))
+        charged.conclude();
+        Poll::Ready(Ok(std::mem::take(charged)))
     }
 }

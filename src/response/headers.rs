@@ -2,6 +2,7 @@
 
 use super::{number, whole_seconds};
 use crate::{LimitStatus, Quota, Rate, status::Words};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 use std::{
@@ -108,12 +109,12 @@ pub(crate) fn words(name: &str, quota: Quota, rate: Rate) -> Words {
 /// they had, not with that of limiters.
 pub(crate) fn lasting_value(text: String) -> Option<HeaderValue> {
     static ALL: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-    HeaderValue::from_str(&text).ok()?; // what this accepts, `from_static` does
+    HeaderValue::from_str(&text).ok()?;
     let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     let known = all.get(&*text).copied();
     let lasting = known.unwrap_or_else(|| text.leak());
     all.insert(lasting);
-    Some(HeaderValue::from_static(lasting))
+    HeaderValue::from_maybe_shared(Bytes::from_static(lasting.as_bytes())).ok()
 }
 
 fn shown<'a, 's>(statuses: &'s [LimitStatus<'a>]) -> impl Iterator<Item = &'s LimitStatus<'a>> {
@@ -129,7 +130,7 @@ fn append(headers: &mut HeaderMap, name: &HeaderName, value: Option<HeaderValue>
 
 /// The two fields of draft 10, put together while the request is decided, so that no more than they need be kept
 /// until its response is there.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Fields {
     policies: Option<HeaderValue>,
     limits: Option<HeaderValue>,

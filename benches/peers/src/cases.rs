@@ -90,6 +90,26 @@ pub(crate) fn layers(identity: Identity, keys: u32, quick: bool) {
     }
 }
 
+/// Two layers alone, with many short turns: what to look at while working on one.
+pub(crate) fn compare(ours: &str, theirs: &str, keys: &str, threads: &str) -> Result<(), String> {
+    let keys = keys.parse().map_err(|_| format!("{keys:?} is no number of keys"))?;
+    let threads = threads.parse().map_err(|_| format!("{threads:?} is no number of threads"))?;
+    let mut named = subjects::layers(Identity::Address, keys);
+    let bare = named.iter().find(|named| named.name == ours).and_then(Named::bare).unwrap_or_default();
+    let bare = named[bare].name;
+    named.retain(|named| [bare, ours, theirs].contains(&named.name));
+    named.iter().for_each(|named| check(named, keys));
+    let all: Vec<&dyn Subject> = named.iter().map(|named| &*named.subject).collect();
+    let sequence = sequence(keys, Law::Uniform);
+    let turn = Duration::from_millis(8);
+    let times = Plan { drive: Drive::Call, threads, sequence: &sequence, turn, rounds: 101 }.measure(&all);
+    for (named, own) in named.iter().zip(&times) {
+        let less: Vec<f64> = own.iter().zip(&times[0]).map(|(time, bare)| time - bare).collect();
+        println!("{:40} {:8.1} ns, {:8.1} less the bare service", named.name, median(own), median(&less));
+    }
+    Ok(())
+}
+
 fn row(case: &str, setting: goals::Setting) -> Row {
     let identity = if setting.identity == Identity::ApiKey { ", API key" } else { "" };
     let law = if setting.law == Law::Zipf { ", Zipf" } else { "" };

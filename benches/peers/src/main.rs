@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         ["instructions", "--update"] => instructions::update(),
         ["count"] => instructions::run(None),
         ["count", case] => instructions::run(Some(case)),
+        ["compare", ours, theirs, keys, threads] => cases::compare(ours, theirs, keys, threads),
         ["group", group] => run(group, false),
         ["group", group, "--quick"] => run(group, true),
         _ => Err(USAGE.to_owned()),

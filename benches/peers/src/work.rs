@@ -14,7 +14,7 @@ use std::{
     future::{Ready, ready},
     hint::black_box,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    pin::pin,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
 use tower::{Service, ServiceExt};
@@ -175,12 +175,15 @@ where
             Drive::Call => {
                 for request in self.ready.drain(..) {
                     let _ = black_box(self.service.poll_ready(&mut Context::from_waker(Waker::noop())));
-                    self.status = (self.layered.consume)(now(self.service.call(request)));
+                    // Pinned where it is made: a server does not move it once more either.
+                    let future = pin!(self.service.call(request));
+                    self.status = (self.layered.consume)(ready_now(future));
                 }
             }
             Drive::Oneshot => {
                 for request in self.ready.drain(..) {
-                    self.status = (self.layered.consume)(now(self.service.clone().oneshot(request)));
+                    let future = pin!(self.service.clone().oneshot(request));
+                    self.status = (self.layered.consume)(ready_now(future));
                 }
             }
         }
@@ -193,7 +196,10 @@ where
 
 /// What a future comes to. Only axum_gcra's ever waits, for another thread that holds a lock for a moment.
 pub(crate) fn now<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
+    ready_now(pin!(future))
+}
+
+fn ready_now<F: Future>(mut future: Pin<&mut F>) -> F::Output {
     loop {
         match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(output) => return output,

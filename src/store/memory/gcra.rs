@@ -14,6 +14,7 @@ use std::{cell::Cell, num::NonZeroU32, ops::Add};
 /// because they exceed the rate's burst.
 ///
 /// `now` and `debt` are nanoseconds.
+#[inline]
 pub(super) fn take(rate: Rate, now: u64, debt: u64, cost: NonZeroU32) -> Result<u64, u64> {
     if cost > rate.burst() {
         return Err(u64::MAX); // before governor multiplies the two

@@ -263,6 +263,7 @@ struct Outcome {
 }
 
 impl Outcome {
+    #[inline(always)]
     fn of(charge: &Charge, entry: Entry, now: u64) -> Self {
         let Debt { nanos: before, carried } = Debt::of(charge, entry, now);
         let units = |n: u32| charge.rate.interval_ns().saturating_mul(n.into());
