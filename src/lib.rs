@@ -63,6 +63,7 @@ mod live;
 mod observe;
 mod policy;
 mod quota;
+mod registry;
 mod response;
 mod status;
 mod store;
@@ -76,6 +77,11 @@ pub use layer::{ResponseFuture, Throttle, ThrottleBody, ThrottleLayer};
 pub use limiter::{ChargeError, ChargeFuture, Charging, Client, Decision, Limiter, LimiterBuilder};
 pub use policy::{Cost, Limit, Policy, Rule, Settle};
 pub use quota::{Quota, Rate};
+pub use registry::{
+    Answer, ApiKey, BeforeAfter, Change, Changed, ClientPatch, ClientRecord, Clients, Grant, IdRule,
+    IssuedKey, KeyHash, MemoryRegistry, Page, Registry, RegistryError, TemporaryGrant, TierChange, Tiers,
+    UnknownClients, Watcher,
+};
 pub use response::{HeaderStyle, Reason, Refusal};
 pub use status::LimitStatus;
 pub use store::{Charge, Op, Place, Reading, Store, StoreError, StoreFuture};
