@@ -48,9 +48,12 @@ pub(crate) enum Material {
     Route = 5,
     Limit = 6,
     Mix = 7,
+    /// The one client that all unknown ones share.
+    Unknown = 8,
 }
 
 /// The limiter's secret, and the two ways in which it makes keys.
+#[derive(Clone)]
 pub(crate) struct Keys {
     hasher: SipHasher13,
     mix: [u64; 4],

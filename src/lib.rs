@@ -78,9 +78,9 @@ pub use limiter::{ChargeError, ChargeFuture, Charging, Client, Decision, Limiter
 pub use policy::{Cost, Limit, Policy, Rule, Settle};
 pub use quota::{Quota, Rate};
 pub use registry::{
-    Answer, ApiKey, BeforeAfter, Change, Changed, ClientPatch, ClientRecord, Clients, Grant, IdRule,
-    IssuedKey, KeyHash, MemoryRegistry, Page, Registry, RegistryError, TemporaryGrant, TierChange, Tiers,
-    UnknownClients, Watcher,
+    ApiKey, BeforeAfter, Changed, ClientChange, ClientPage, ClientPatch, ClientRecord, Clients, Grant,
+    IdRule, IssuedKey, KeyHash, MemoryRegistry, Overrides, Registry, RegistryAnswer, RegistryError,
+    TemporaryGrant, TierChange, Tiers, UnknownClients, Watcher,
 };
 pub use response::{HeaderStyle, Reason, Refusal};
 pub use status::LimitStatus;

@@ -1,9 +1,10 @@
-use super::{Engine, Inner, Limiter};
+use super::{Engine, Grants, Inner, Limiter};
 use crate::{
-    BuildError, ManualClock, Mistake, Observe, Policy,
+    BuildError, Clients, ManualClock, Mistake, Observe, Policy,
     clock::Timeline,
     key::Keys,
     policy::Compiled,
+    registry::Office,
     store::{Memory, Store},
 };
 use std::{fmt, sync::Arc};
@@ -21,6 +22,7 @@ pub struct LimiterBuilder {
     secret: Option<[u8; 16]>,
     observers: Vec<Arc<dyn Observe>>,
     plain_addresses: bool,
+    clients: Option<Clients>,
 }
 
 impl LimiterBuilder {
@@ -33,6 +35,7 @@ impl LimiterBuilder {
             secret: None,
             observers: Vec::new(),
             plain_addresses: false,
+            clients: None,
         }
     }
 
@@ -66,6 +69,12 @@ impl LimiterBuilder {
         self
     }
 
+    /// Looks the clients of [registered](crate::Source::registered) sources up in a registry.
+    pub fn clients(mut self, clients: Clients) -> Self {
+        self.clients = Some(clients);
+        self
+    }
+
     /// Tells `observer` what happens, beside the `tracing` events that are always there.
     pub fn observe(mut self, observer: impl Observe) -> Self {
         self.observers.push(Arc::new(observer));
@@ -88,6 +97,15 @@ impl LimiterBuilder {
         let keys = Keys::new(secret);
         let mut mistakes = Vec::new();
         let policy = Compiled::new(&self.policy, &keys, &mut mistakes);
+        let office = self.clients.map(|clients| {
+            let clients = self.clock.iter().fold(clients, |clients, clock| clients.clock(clock.clone()));
+            Office::new(clients, &mut mistakes)
+        });
+        if office.is_none() && policy.has_registered {
+            let reason =
+                "a source is registered, and there is no registry; set one with `.clients(..)`".to_owned();
+            mistakes.push(Mistake::Setting { setting: "Source::registered", reason });
+        }
         let timeline = self.clock.map_or_else(Timeline::system, Timeline::manual);
         let engine = match self.store {
             Some(store) => Ok(Engine::Remote(store, timeline)),
@@ -100,10 +118,12 @@ impl LimiterBuilder {
                 return Err(BuildError::new(mistakes));
             }
         };
+        let grants = office.map(|office| Grants::new(office, keys.clone(), &policy));
         let inner = Inner {
             policy,
             keys,
             engine,
+            grants,
             observers: self.observers,
             plain_addresses: self.plain_addresses,
             warned_anonymous: false.into(),

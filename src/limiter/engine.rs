@@ -1,6 +1,9 @@
 //! The store that a limiter counts in: ours without any detour, or another one behind a trait.
 
-use super::Charged;
+use super::{
+    Charged,
+    grants::{Known, Looked, Lookup},
+};
 use crate::clock::Timeline;
 use crate::store::{Asked, Fit, Memory, Store, StoreError, StoreFuture};
 use smallvec::SmallVec;
@@ -36,7 +39,7 @@ impl Engine {
             Self::Remote(store, timeline) => {
                 charged.at = timeline.now();
                 let future = store.charge(charged.asked.iter().map(|asked| asked.charge).collect());
-                Some(Pending(Box::new((future, std::mem::take(charged)))))
+                Some(Pending::Store(Box::new((future, std::mem::take(charged)))))
             }
         }
     }
@@ -65,14 +68,42 @@ impl Engine {
     }
 }
 
-/// A remote store's answer on its way.
-pub(crate) struct Pending(Box<(StoreFuture, Charged)>);
+/// An answer on its way.
+pub(crate) enum Pending {
+    /// From a store elsewhere.
+    Store(Box<(StoreFuture, Charged)>),
+    /// From a registry elsewhere; with it, what registries have answered before.
+    Registry(Box<(Lookup, Vec<Known>)>),
+}
+
+/// What there was to wait for.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart where it arrives")]
+pub(crate) enum Verdict {
+    /// The limits have answered.
+    Charged(Charged),
+    /// Clients are known that were not, so that the limits can be asked.
+    Known(Vec<Known>, Looked),
+}
+
+impl Pending {
+    pub(super) fn registry(lookup: Lookup, known: &[Known]) -> Self {
+        Self::Registry(Box::new((lookup, known.to_vec())))
+    }
+}
 
 impl Future for Pending {
-    type Output = Result<Charged, StoreError>;
+    type Output = Result<Verdict, StoreError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (future, charged) = &mut *self.0;
+        let (future, charged) = match &mut *self {
+            Self::Store(asked) => &mut **asked,
+            Self::Registry(asked) => {
+                let (key, looked) = ready!(Pin::new(&mut asked.0).poll(cx));
+                let mut known = std::mem::take(&mut asked.1);
+                known.push((key, looked.outcome.clone()));
+                return Poll::Ready(Ok(Verdict::Known(known, looked)));
+            }
+        };
         let readings = ready!(future.as_mut().poll(cx))?;
         let asked = &mut charged.asked;
         if asked.len() != readings.len() {
@@ -83,6 +114,6 @@ impl Future for Pending {
             asked.reading = reading;
         }
         charged.fit = Fit::of(asked.iter().map(|asked| (asked.charge.shadow, asked.reading.is_allowed())));
-        Poll::Ready(Ok(std::mem::take(charged)))
+        Poll::Ready(Ok(Verdict::Charged(std::mem::take(charged))))
     }
 }

@@ -34,6 +34,20 @@ pub(crate) fn trace(event: &Event<'_>) {
         }
         Event::Anonymous { cause } => warn!(target: TARGET, "{cause}"),
         Event::UntrustedProxy { advice } => warn!(target: TARGET, "{advice}"),
+        Event::ClientCreated { client_id } => info!(target: TARGET, client_id, "client created"),
+        Event::Fallback { client_id, uses } => warn!(
+            target: TARGET,
+            client_id,
+            uses,
+            "requests without a client id are counted for the fallback client"
+        ),
+        Event::Override { client_id, wanted, refused } => info!(
+            target: TARGET,
+            client_id,
+            wanted = wanted.map(tracing::field::debug),
+            refused,
+            "override"
+        ),
         Event::QuotaChanged { limit, old, new } => info!(target: TARGET, limit, %old, %new, "quota changed"),
     }
 }

@@ -7,14 +7,14 @@ use std::{
 
 /// What a registry answers: at once, or once it has asked elsewhere. Await it.
 #[must_use = "a registry that is elsewhere does nothing before it is awaited"]
-pub struct Answer<T>(Kind<T>);
+pub struct RegistryAnswer<T>(Kind<T>);
 
 enum Kind<T> {
     Now(Option<Result<T, RegistryError>>),
     Later(Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send>>),
 }
 
-impl<T> Answer<T> {
+impl<T> RegistryAnswer<T> {
     /// An answer that is there already.
     pub const fn now(answer: Result<T, RegistryError>) -> Self {
         Self(Kind::Now(Some(answer)))
@@ -27,9 +27,9 @@ impl<T> Answer<T> {
 }
 
 /// Nothing in it is pinned.
-impl<T> Unpin for Answer<T> {}
+impl<T> Unpin for RegistryAnswer<T> {}
 
-impl<T> Future for Answer<T> {
+impl<T> Future for RegistryAnswer<T> {
     type Output = Result<T, RegistryError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -44,8 +44,8 @@ impl<T> Future for Answer<T> {
     }
 }
 
-impl<T> fmt::Debug for Answer<T> {
+impl<T> fmt::Debug for RegistryAnswer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer").finish_non_exhaustive()
+        f.debug_struct("RegistryAnswer").finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-use super::{IdRule, Registry, UnknownClients, time::WallClock};
+use super::{IdRule, Overrides, Registry, UnknownClients, Watcher, time::WallClock};
 use crate::ManualClock;
 use std::{fmt, sync::Arc, time::SystemTime};
 
@@ -25,6 +25,7 @@ pub struct Clients {
     pub(super) clock: WallClock,
     pub(super) unknown: UnknownClients,
     pub(super) fallback: Option<String>,
+    pub(super) overrides: Option<Overrides>,
 }
 
 impl Clients {
@@ -36,6 +37,7 @@ impl Clients {
             clock: WallClock::System,
             unknown: UnknownClients::create(),
             fallback: None,
+            overrides: None,
         }
     }
 
@@ -64,12 +66,24 @@ impl Clients {
         self
     }
 
+    /// Lets some clients bring other limits along with a request.
+    #[must_use]
+    pub fn overrides(mut self, overrides: Overrides) -> Self {
+        self.overrides = Some(overrides);
+        self
+    }
+
     /// Dates records by a clock that only moves when it is told to, beginning at 2026-01-01. A limiter that was built with
     /// such a clock takes its own.
     #[must_use]
     pub fn clock(mut self, clock: ManualClock) -> Self {
         self.clock = WallClock::Manual(clock);
         self
+    }
+
+    /// Calls `watcher` after each change.
+    pub(crate) fn watch(&self, watcher: Watcher) {
+        self.registry.watch(watcher);
     }
 
     /// The time of day, as records are dated.

@@ -1,7 +1,7 @@
 //! Changes to clients, whatever the registry.
 
 use super::{
-    Change, ClientPatch, ClientRecord, Clients, Grant, IssuedKey, KeyHash, Page, RegistryError,
+    ClientChange, ClientPage, ClientPatch, ClientRecord, Clients, Grant, IssuedKey, KeyHash, RegistryError,
     TemporaryGrant, Tiers, time,
 };
 use std::{sync::Arc, time::Duration};
@@ -29,7 +29,7 @@ impl Clients {
     /// # Errors
     ///
     /// If the registry cannot be reached.
-    pub async fn page(&self, after: Option<&str>, most: usize) -> Result<Page, RegistryError> {
+    pub async fn page(&self, after: Option<&str>, most: usize) -> Result<ClientPage, RegistryError> {
         self.registry.page(after, most.clamp(1, LONGEST_PAGE)).await
     }
 
@@ -62,7 +62,7 @@ impl Clients {
     ///
     /// If the registry cannot be reached.
     pub async fn delete(&self, id: &str) -> Result<bool, RegistryError> {
-        let change: Change = Box::new(|_, _| Ok(None));
+        let change: ClientChange = Box::new(|_, _| Ok(None));
         Ok(self.registry.change(id, change).await?.0.is_some())
     }
 

@@ -1,8 +1,8 @@
 //! The embedded registry.
 
 use super::{
-    Answer, BeforeAfter, Change, Changed, ClientRecord, KeyHash, Page, Registry, RegistryError, TierChange,
-    Tiers, Watcher,
+    BeforeAfter, Changed, ClientChange, ClientPage, ClientRecord, KeyHash, Registry, RegistryAnswer,
+    RegistryError, TierChange, Tiers, Watcher,
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -94,7 +94,7 @@ impl MemoryRegistry {
     fn make(
         &self,
         id: &str,
-        change: Change,
+        change: ClientChange,
     ) -> Result<BeforeAfter<Option<Arc<ClientRecord>>>, RegistryError> {
         let _alone = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let (old, tiers) = self.read(|state| (state.records.get(id).cloned(), state.tiers.clone()));
@@ -121,23 +121,27 @@ impl MemoryRegistry {
 }
 
 impl Registry for MemoryRegistry {
-    fn record(&self, id: &str) -> Answer<Option<Arc<ClientRecord>>> {
-        Answer::now(Ok(self.read(|state| state.records.get(id).cloned())))
+    fn record(&self, id: &str) -> RegistryAnswer<Option<Arc<ClientRecord>>> {
+        RegistryAnswer::now(Ok(self.read(|state| state.records.get(id).cloned())))
     }
 
-    fn owner(&self, hash: KeyHash) -> Answer<Option<Arc<ClientRecord>>> {
-        Answer::now(Ok(self.read(|state| {
+    fn owner(&self, hash: KeyHash) -> RegistryAnswer<Option<Arc<ClientRecord>>> {
+        RegistryAnswer::now(Ok(self.read(|state| {
             let id = state.owners.get(&hash)?;
             state.records.get(id).cloned()
         })))
     }
 
-    fn change(&self, id: &str, change: Change) -> Answer<BeforeAfter<Option<Arc<ClientRecord>>>> {
-        Answer::now(self.make(id, change))
+    fn change(
+        &self,
+        id: &str,
+        change: ClientChange,
+    ) -> RegistryAnswer<BeforeAfter<Option<Arc<ClientRecord>>>> {
+        RegistryAnswer::now(self.make(id, change))
     }
 
-    fn page(&self, after: Option<&str>, most: usize) -> Answer<Page> {
-        Answer::now(Ok(self.read(|state| {
+    fn page(&self, after: Option<&str>, most: usize) -> RegistryAnswer<ClientPage> {
+        RegistryAnswer::now(Ok(self.read(|state| {
             let start = after.map_or(Bound::Unbounded, Bound::Excluded);
             let clients: Vec<_> = state
                 .records
@@ -153,16 +157,16 @@ impl Registry for MemoryRegistry {
                     .next()
                     .is_some()
             });
-            Page { clients, count: state.records.len(), next }
+            ClientPage { clients, count: state.records.len(), next }
         })))
     }
 
-    fn tiers(&self) -> Answer<Arc<Tiers>> {
-        Answer::now(Ok(self.read(|state| state.tiers.clone())))
+    fn tiers(&self) -> RegistryAnswer<Arc<Tiers>> {
+        RegistryAnswer::now(Ok(self.read(|state| state.tiers.clone())))
     }
 
-    fn change_tiers(&self, change: TierChange) -> Answer<BeforeAfter<Arc<Tiers>>> {
-        Answer::now(self.make_tiers(change))
+    fn change_tiers(&self, change: TierChange) -> RegistryAnswer<BeforeAfter<Arc<Tiers>>> {
+        RegistryAnswer::now(self.make_tiers(change))
     }
 
     fn watch(&self, watcher: Watcher) {

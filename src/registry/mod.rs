@@ -7,25 +7,31 @@
 
 mod answer;
 mod api_key;
+mod bounds;
 mod clients;
 mod desk;
 mod error;
 mod grant;
 mod id;
 mod memory;
+mod office;
+mod overrides;
 mod patch;
 mod record;
 mod tier;
 mod time;
 mod unknown;
 
-pub use answer::Answer;
+pub use answer::RegistryAnswer;
 pub use api_key::{ApiKey, IssuedKey, KeyHash};
 pub use clients::Clients;
 pub use error::RegistryError;
 pub use grant::Grant;
 pub use id::IdRule;
 pub use memory::MemoryRegistry;
+pub(crate) use office::{Found, How, Missing, Office, Who};
+pub use overrides::Overrides;
+pub(crate) use overrides::Refused;
 pub use patch::ClientPatch;
 pub use record::{ClientRecord, TemporaryGrant};
 use std::sync::Arc;
@@ -39,22 +45,26 @@ pub use unknown::UnknownClients;
 /// one came between calls the closure again.
 pub trait Registry: Send + Sync + 'static {
     /// The record of a client. It is asked on the request path, whenever a client comes that was not there lately.
-    fn record(&self, id: &str) -> Answer<Option<Arc<ClientRecord>>>;
+    fn record(&self, id: &str) -> RegistryAnswer<Option<Arc<ClientRecord>>>;
 
     /// The record of the client that holds an API key, expired keys included. It is asked as often.
-    fn owner(&self, hash: KeyHash) -> Answer<Option<Arc<ClientRecord>>>;
+    fn owner(&self, hash: KeyHash) -> RegistryAnswer<Option<Arc<ClientRecord>>>;
 
     /// Makes a change, and answers with the record before and after it.
-    fn change(&self, id: &str, change: Change) -> Answer<BeforeAfter<Option<Arc<ClientRecord>>>>;
+    fn change(
+        &self,
+        id: &str,
+        change: ClientChange,
+    ) -> RegistryAnswer<BeforeAfter<Option<Arc<ClientRecord>>>>;
 
     /// At most so many clients, at least 1, by id, beginning after one.
-    fn page(&self, after: Option<&str>, most: usize) -> Answer<Page>;
+    fn page(&self, after: Option<&str>, most: usize) -> RegistryAnswer<ClientPage>;
 
     /// The tiers.
-    fn tiers(&self) -> Answer<Arc<Tiers>>;
+    fn tiers(&self) -> RegistryAnswer<Arc<Tiers>>;
 
     /// Puts other tiers in force, and answers with those before and after.
-    fn change_tiers(&self, change: TierChange) -> Answer<BeforeAfter<Arc<Tiers>>>;
+    fn change_tiers(&self, change: TierChange) -> RegistryAnswer<BeforeAfter<Arc<Tiers>>>;
 
     /// Calls `watcher` after each change, by whomever it was made and before the change is answered. A change is in force
     /// once that is done.
@@ -62,7 +72,7 @@ pub trait Registry: Send + Sync + 'static {
 }
 
 /// From the old record of a client and the tiers to the new record; `None` is no client.
-pub type Change =
+pub type ClientChange =
     Box<dyn Fn(Option<&ClientRecord>, &Tiers) -> Result<Option<ClientRecord>, RegistryError> + Send + Sync>;
 
 /// What a change found, and what it left.
@@ -88,7 +98,7 @@ pub enum Changed<'a> {
 
 /// Some clients of a registry.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub struct ClientPage {
     /// The clients, by id.
     pub clients: Vec<Arc<ClientRecord>>,
     /// How many clients there are in all.

@@ -93,6 +93,11 @@ impl ClientRecord {
         self.allowed_queues.as_deref()
     }
 
+    /// Whether it may use a resource.
+    pub fn may_use(&self, resource: &str) -> bool {
+        self.allowed_queues.as_ref().is_none_or(|allowed| allowed.iter().any(|name| name == resource))
+    }
+
     /// Whether it may send requests at all.
     pub const fn is_enabled(&self) -> bool {
         self.enabled

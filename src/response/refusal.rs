@@ -38,6 +38,18 @@ pub enum Reason {
     Blocked,
     /// The request does not say who is asking, or says it wrongly: 401 for a credential, 400 for an address or header.
     Unidentified(Rejection),
+    /// The client may not use the resource that the request is for: 403.
+    ResourceNotAllowed {
+        /// The resource.
+        resource: String,
+    },
+    /// The request brings limits along that are malformed or too high: 400.
+    BadOverride {
+        /// What is wrong and what is accepted, without a full stop.
+        detail: String,
+    },
+    /// The request brings limits along, which its client may not: 403.
+    OverrideNotAllowed,
     /// The request says a cost that is malformed or not accepted: 400.
     BadCost {
         /// What is wrong and what is accepted, without a full stop.
@@ -78,9 +90,11 @@ impl<'a> Refusal<'a> {
     pub const fn status(&self) -> StatusCode {
         match self.reason {
             Reason::Limited => StatusCode::TOO_MANY_REQUESTS,
-            Reason::Blocked => StatusCode::FORBIDDEN,
+            Reason::Blocked | Reason::ResourceNotAllowed { .. } | Reason::OverrideNotAllowed => {
+                StatusCode::FORBIDDEN
+            }
             Reason::Unidentified(rejection) => rejection.status(),
-            Reason::BadCost { .. } => StatusCode::BAD_REQUEST,
+            Reason::BadCost { .. } | Reason::BadOverride { .. } => StatusCode::BAD_REQUEST,
             Reason::StoreDown { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -263,7 +277,11 @@ impl RefusalStyle {
             Reason::Limited => limited(refusal, out),
             Reason::Blocked => out.ours("This client is blocked."),
             Reason::Unidentified(rejection) => out.theirs(&format!("{rejection}.")),
-            Reason::BadCost { detail } => out.theirs(&format!("{detail}.")),
+            Reason::BadCost { detail } | Reason::BadOverride { detail } => out.theirs(&format!("{detail}.")),
+            Reason::ResourceNotAllowed { resource } => {
+                out.theirs(&format!("This client may not use {resource:?}."));
+            }
+            Reason::OverrideNotAllowed => out.ours("This client may not override its limits."),
             Reason::StoreDown { .. } => out.ours("Requests cannot be counted at the moment."),
         }
         if let Some(secs) = refusal.retry_after_secs {
