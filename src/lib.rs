@@ -44,6 +44,7 @@
 //!
 //! | feature | |
 //! |---|---|
+//! | `journal` | keeps the clients of a [`MemoryRegistry`] in a file |
 //! | `axum` | reads axum's `ConnectInfo` and `MatchedPath`, and its `MockConnectInfo` in tests |
 //!
 //! # More
@@ -77,6 +78,8 @@ pub use layer::{ResponseFuture, Throttle, ThrottleBody, ThrottleLayer};
 pub use limiter::{ChargeError, ChargeFuture, Charging, Client, Decision, Limiter, LimiterBuilder};
 pub use policy::{Cost, Limit, Policy, Rule, Settle};
 pub use quota::{Quota, Rate};
+#[cfg(feature = "journal")]
+pub use registry::JournalError;
 pub use registry::{
     ApiKey, BeforeAfter, Changed, ClientChange, ClientPage, ClientPatch, ClientRecord, Clients, Grant,
     IdRule, IssuedKey, KeyHash, MemoryRegistry, Overrides, Registry, RegistryAnswer, RegistryError,

@@ -1,9 +1,14 @@
 //! The embedded registry.
 
+#[cfg(feature = "journal")]
+use super::journal::{Entry, Journal};
+
 use super::{
     BeforeAfter, Changed, ClientChange, ClientPage, ClientRecord, KeyHash, Registry, RegistryAnswer,
     RegistryError, TierChange, Tiers, Watcher,
 };
+#[cfg(feature = "journal")]
+use std::borrow::Cow;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
@@ -11,7 +16,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-/// A registry in the memory of this process. Clones share everything.
+/// A registry in the memory of this process, and with feature `journal` in a file too. Clones share
+/// everything.
 ///
 /// A client takes about 500 bytes.
 #[derive(Clone)]
@@ -24,13 +30,19 @@ pub(super) struct Shared {
     /// Changes are made one after the other; whoever changes holds this.
     writer: Mutex<()>,
     watchers: RwLock<Vec<Watcher>>,
+    #[cfg(feature = "journal")]
+    pub(super) journal: Option<Journal>,
 }
 
 #[derive(Default)]
+#[cfg_attr(feature = "journal", derive(Clone))]
 pub(super) struct State {
     pub(super) records: BTreeMap<Arc<str>, Arc<ClientRecord>>,
     pub(super) owners: HashMap<KeyHash, Arc<str>>,
     pub(super) tiers: Arc<Tiers>,
+    /// Whether they were set, and not only begun with.
+    #[cfg(feature = "journal")]
+    pub(super) tiers_set: bool,
 }
 
 impl State {
@@ -52,6 +64,14 @@ impl State {
         }
     }
 
+    fn set_tiers(&mut self, tiers: Arc<Tiers>) {
+        self.tiers = tiers;
+        #[cfg(feature = "journal")]
+        {
+            self.tiers_set = true;
+        }
+    }
+
     fn disown(&mut self, old: Option<&ClientRecord>) {
         for hash in old.into_iter().flat_map(ClientRecord::key_hashes) {
             self.owners.remove(&hash);
@@ -70,10 +90,26 @@ impl MemoryRegistry {
         Self::with(State { tiers: Arc::new(tiers), ..State::default() })
     }
 
+    #[cfg(not(feature = "journal"))]
     fn with(state: State) -> Self {
-        let shared =
-            Shared { state: RwLock::new(state), writer: Mutex::new(()), watchers: RwLock::new(Vec::new()) };
-        Self { shared: Arc::new(shared) }
+        let (writer, watchers) = (Mutex::new(()), RwLock::new(Vec::new()));
+        Self { shared: Arc::new(Shared { state: RwLock::new(state), writer, watchers }) }
+    }
+
+    #[cfg(feature = "journal")]
+    fn with(state: State) -> Self {
+        Self::kept_in(None, state)
+    }
+
+    #[cfg(feature = "journal")]
+    pub(super) fn kept_in(journal: Option<Journal>, state: State) -> Self {
+        let (writer, watchers) = (Mutex::new(()), RwLock::new(Vec::new()));
+        Self { shared: Arc::new(Shared { state: RwLock::new(state), writer, watchers, journal }) }
+    }
+
+    #[cfg(feature = "journal")]
+    pub(super) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
@@ -91,32 +127,90 @@ impl MemoryRegistry {
         }
     }
 
-    fn make(
-        &self,
-        id: &str,
-        change: ClientChange,
-    ) -> Result<BeforeAfter<Option<Arc<ClientRecord>>>, RegistryError> {
+    fn make(&self, id: &str, change: ClientChange) -> Result<Made<Option<Arc<ClientRecord>>>, RegistryError> {
         let _alone = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let (old, tiers) = self.read(|state| (state.records.get(id).cloned(), state.tiers.clone()));
         let new = change(old.as_deref(), &tiers)?.map(Arc::new);
         if new == old {
-            return Ok((old, new));
+            return Ok(Made { found: (old, new), kept: Kept::Now });
         }
+        let kept = self.shared.keep_client(id, new.as_deref())?;
         self.write(|state| state.put(id, new.clone()));
         self.tell(&Changed::Client(id));
-        Ok((old, new))
+        Ok(Made { found: (old, new), kept })
     }
 
-    fn make_tiers(&self, change: TierChange) -> Result<BeforeAfter<Arc<Tiers>>, RegistryError> {
+    fn make_tiers(&self, change: TierChange) -> Result<Made<Arc<Tiers>>, RegistryError> {
         let _alone = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.read(|state| state.tiers.clone());
         let new = Arc::new(change(&old)?);
         if new == old {
-            return Ok((old, new));
+            return Ok(Made { found: (old, new), kept: Kept::Now });
         }
-        self.write(|state| state.tiers = new.clone());
+        let kept = self.shared.keep_tiers(&new)?;
+        self.write(|state| state.set_tiers(new.clone()));
         self.tell(&Changed::Tiers);
-        Ok((old, new))
+        Ok(Made { found: (old, new), kept })
+    }
+}
+
+/// A change that was made, and when it is kept.
+struct Made<T> {
+    found: BeforeAfter<T>,
+    kept: Kept,
+}
+
+enum Kept {
+    Now,
+    #[cfg(feature = "journal")]
+    Later(RegistryAnswer<()>),
+}
+
+impl<T: Send + 'static> Made<T> {
+    fn answer(made: Result<Self, RegistryError>) -> RegistryAnswer<BeforeAfter<T>> {
+        match made {
+            Err(error) => RegistryAnswer::now(Err(error)),
+            Ok(Self { found, kept: Kept::Now }) => RegistryAnswer::now(Ok(found)),
+            #[cfg(feature = "journal")]
+            Ok(Self { found, kept: Kept::Later(kept) }) => {
+                RegistryAnswer::later(async move { kept.await.map(|()| found) })
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "journal"))]
+impl Shared {
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with a journal")]
+    const fn keep_client(&self, _: &str, _: Option<&ClientRecord>) -> Result<Kept, RegistryError> {
+        Ok(Kept::Now)
+    }
+
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with a journal")]
+    const fn keep_tiers(&self, _: &Tiers) -> Result<Kept, RegistryError> {
+        Ok(Kept::Now)
+    }
+}
+
+#[cfg(feature = "journal")]
+impl Shared {
+    fn keep_client(&self, id: &str, record: Option<&ClientRecord>) -> Result<Kept, RegistryError> {
+        self.keep(&record.map_or(Entry::Deleted(id.into()), |record| Entry::Client(Cow::Borrowed(record))))
+    }
+
+    fn keep_tiers(&self, tiers: &Tiers) -> Result<Kept, RegistryError> {
+        self.keep(&Entry::Tiers(Cow::Borrowed(tiers)))
+    }
+
+    fn keep(&self, entry: &Entry<'_>) -> Result<Kept, RegistryError> {
+        self.journal.as_ref().map_or(Ok(Kept::Now), |journal| journal.write(entry).map(Kept::Later))
+    }
+
+    /// All that there is, and what else is found while no change is made.
+    pub(super) fn snapshot<T>(&self, also: impl FnOnce() -> T) -> (State, T) {
+        let _alone = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner).clone();
+        (state, also())
     }
 }
 
@@ -137,7 +231,7 @@ impl Registry for MemoryRegistry {
         id: &str,
         change: ClientChange,
     ) -> RegistryAnswer<BeforeAfter<Option<Arc<ClientRecord>>>> {
-        RegistryAnswer::now(self.make(id, change))
+        Made::answer(self.make(id, change))
     }
 
     fn page(&self, after: Option<&str>, most: usize) -> RegistryAnswer<ClientPage> {
@@ -166,7 +260,7 @@ impl Registry for MemoryRegistry {
     }
 
     fn change_tiers(&self, change: TierChange) -> RegistryAnswer<BeforeAfter<Arc<Tiers>>> {
-        RegistryAnswer::now(self.make_tiers(change))
+        Made::answer(self.make_tiers(change))
     }
 
     fn watch(&self, watcher: Watcher) {

@@ -13,6 +13,8 @@ mod desk;
 mod error;
 mod grant;
 mod id;
+#[cfg(feature = "journal")]
+mod journal;
 mod memory;
 mod office;
 mod overrides;
@@ -28,6 +30,8 @@ pub use clients::Clients;
 pub use error::RegistryError;
 pub use grant::Grant;
 pub use id::IdRule;
+#[cfg(feature = "journal")]
+pub use journal::JournalError;
 pub use memory::MemoryRegistry;
 pub(crate) use office::{Found, How, Missing, Office, Who};
 pub use overrides::Overrides;

@@ -121,3 +121,20 @@ async fn a_registry_that_is_down_is_a_503_and_does_not_matter_to_those_who_are_k
     distant.down.store(false, Relaxed);
     assert_eq!(ok(&limiter).status(by("bob")).await, 200);
 }
+
+/// The record that was read before a change is good for the request that was waiting for it, and for no other.
+#[tokio::test]
+async fn what_was_read_before_a_change_is_not_kept() {
+    let distant = Distant::default();
+    let near = Clients::new(distant.near.clone());
+    near.set("ann", ClientPatch::new().tier("free")).await.unwrap();
+    let (limiter, _) = limiter(policy(), Clients::new(distant.clone()));
+    let app = ok(&limiter);
+    let mut request = std::pin::pin!(app.status(by("ann")));
+    assert!(futures_util::poll!(&mut request).is_pending());
+    near.set("ann", ClientPatch::new().tier("basic")).await.unwrap();
+    assert_eq!(request.await, 200);
+    let decision = limiter.charge(&Identity::name("ann"), "api").await.unwrap();
+    assert_eq!(decision.limits().next().unwrap().quota(), Quota::per_minute(100));
+    assert_eq!(app.admits(200, || by("ann")).await, 98);
+}
