@@ -1,3 +1,4 @@
+use super::grants::Denied;
 use crate::{Rejection, StoreError};
 use std::{error::Error, fmt};
 
@@ -30,6 +31,15 @@ pub enum ChargeError {
     },
     /// The store or the registry could not decide.
     Store(StoreError),
+}
+
+impl From<Denied> for ChargeError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Rejected(rejection) => Self::Rejected(rejection),
+            Denied::Down(error) => Self::Store(StoreError::new(error)),
+        }
+    }
 }
 
 impl fmt::Display for ChargeError {

@@ -2,7 +2,7 @@
 
 use super::{
     ChargeError, Charged, Limiter, Pending, Verdict,
-    grants::{Denied, Granted, Lookup, Outcome},
+    grants::{Granted, Lookup, Outcome},
 };
 use crate::{
     Decision, Grant, Identity, Key, Op, StoreError,
@@ -160,8 +160,7 @@ impl<'a> Charging<'a> {
         };
         match outcome {
             Ok(granted) => self.collect_granted(rule, &granted, charged).map(|()| None),
-            Err(Denied::Rejected(rejection)) => Err(ChargeError::Rejected(rejection)),
-            Err(Denied::Down(error)) => Err(ChargeError::Store(StoreError::new(error))),
+            Err(denied) => Err(denied.into()),
         }
     }
 

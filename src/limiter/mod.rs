@@ -58,7 +58,7 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) grants: Option<Arc<Grants>>,
     observers: Vec<Arc<dyn Observe>>,
-    plain_addresses: bool,
+    pub(crate) plain_addresses: bool,
     warned_anonymous: AtomicBool,
     warned_proxy: AtomicBool,
 }
