@@ -52,6 +52,7 @@
 //! `docs/algorithms.md` says which quota stands for which algorithm, and `docs/design.md` why things are as they are.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod arena;
 mod clock;
 mod error;
 mod event;
@@ -61,6 +62,8 @@ mod layer;
 mod limiter;
 mod live;
 mod observe;
+#[cfg_attr(not(test), expect(dead_code, reason = "limiters do not take permits yet"))]
+mod permit;
 mod policy;
 mod quota;
 mod response;
