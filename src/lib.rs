@@ -53,6 +53,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod arena;
+#[cfg_attr(not(test), expect(dead_code, reason = "limiters do not ban yet"))]
+mod ban;
 mod clock;
 mod error;
 mod event;

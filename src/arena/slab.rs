@@ -35,6 +35,11 @@ impl<T: Default> Slab<T> {
         self.len
     }
 
+    /// How many there are places for.
+    pub(crate) const fn capacity(&self) -> usize {
+        self.values.len()
+    }
+
     /// How many more there is room for.
     pub(crate) const fn room(&self) -> usize {
         self.values.len() - self.len

@@ -26,6 +26,11 @@ impl<T: Default> Table<T> {
         self.slab.len()
     }
 
+    /// How many there are places for.
+    pub(crate) const fn capacity(&self) -> usize {
+        self.slab.capacity()
+    }
+
     /// Every place, the free ones with the default in them.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> + use<T> {
         self.slab.numbers()
