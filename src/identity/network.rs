@@ -38,11 +38,12 @@ impl Network {
         address(self.is_ipv4, self.base_bits())
     }
 
-    const fn base_bits(self) -> u128 {
-        let width: u32 = if self.is_ipv4 { 32 } else { 128 };
-        match u128::MAX.checked_shl(width - self.prefix as u32) {
-            Some(mask) => self.bits & mask,
-            None => 0,
+    fn base_bits(self) -> u128 {
+        let prefix = u32::from(self.prefix);
+        if self.is_ipv4 {
+            u128::from(self.bits as u32 & u32::MAX.checked_shl(32 - prefix).unwrap_or(0))
+        } else {
+            self.bits & u128::MAX.checked_shl(128 - prefix).unwrap_or(0)
         }
     }
 

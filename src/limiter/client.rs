@@ -32,7 +32,7 @@ impl Client {
     /// It costs what each limit says of every request, or 1 where that depends on a request's head, unless
     /// [`cost`](Charging::cost) is set. What the rule says about methods, routes and responses does not matter here.
     pub fn charge<'a>(&'a self, rule: &'a str) -> Charging<'a> {
-        Charging { client: self, rule, route: None, cost: None, act: Act::Take }
+        Charging::new(&self.limiter, self.key, self.label, rule)
     }
 
     /// Asks what [`charge`](Self::charge) would answer, and charges nothing.
@@ -43,10 +43,6 @@ impl Client {
     /// Forgives everything that the client owes to the limits of a rule, but not what it shares with all clients.
     pub fn reset<'a>(&'a self, rule: &'a str) -> Charging<'a> {
         Charging { act: Act::Reset, ..self.charge(rule) }
-    }
-
-    fn is_on(&self, list: &List) -> bool {
-        list.contains(self.key) || self.label.address.is_some_and(|net| list.contains_address(net.ip()))
     }
 
     /// Gives back what a decision charged, once, and as far as it is still owed: what has drained since is not given back.
@@ -60,7 +56,9 @@ impl Client {
 #[derive(Debug, Clone)]
 #[must_use = "nothing is charged before it is awaited, or made a future"]
 pub struct Charging<'a> {
-    client: &'a Client,
+    limiter: &'a Limiter,
+    key: Key,
+    label: ClientLabel,
     rule: &'a str,
     route: Option<&'a str>,
     cost: Option<u32>,
@@ -75,6 +73,10 @@ enum Act {
 }
 
 impl<'a> Charging<'a> {
+    pub(super) const fn new(limiter: &'a Limiter, key: Key, label: ClientLabel, rule: &'a str) -> Self {
+        Self { limiter, key, label, rule, route: None, cost: None, act: Act::Take }
+    }
+
     /// The units that each limit is charged.
     pub const fn cost(mut self, units: u32) -> Self {
         self.cost = Some(units);
@@ -87,31 +89,38 @@ impl<'a> Charging<'a> {
         self
     }
 
-    fn start(&self) -> State {
-        let inner = &self.client.limiter.inner;
+    fn start(&self) -> ChargeFuture {
+        let failed = |error| ChargeFuture { answer: Some(Err(error)), waiting: None };
+        let inner = &self.limiter.inner;
         let Some(rule) = inner.policy.rule(self.rule) else {
             let known = inner.policy.rules.iter().map(|rule| rule.name.clone()).collect();
-            return State::Failed(ChargeError::UnknownRule { rule: self.rule.to_owned(), known });
+            return failed(ChargeError::UnknownRule { rule: self.rule.to_owned(), known });
         };
         let mut charged = Charged::default();
-        let goes_by_lists = self.act != Act::Reset;
-        if goes_by_lists && self.client.is_on(&inner.policy.blocked) {
-            return State::Failed(ChargeError::Blocked);
+        let goes_by_lists = self.act != Act::Reset && inner.policy.has_exemptions;
+        if goes_by_lists && self.is_on(&inner.policy.blocked) {
+            return failed(ChargeError::Blocked);
         }
-        if !goes_by_lists || !self.client.is_on(&inner.policy.allowed) {
+        if !goes_by_lists || !self.is_on(&inner.policy.allowed) {
             self.collect(rule, &mut charged);
         }
         match inner.engine.ask(&mut charged) {
             Some(pending) => {
-                State::Pending { pending, tell: self.tells().map(|route| route.map(str::to_owned)) }
+                let tell = self.tells().map(|route| route.map(str::to_owned));
+                let waiting = Waiting { pending, limiter: self.limiter.clone(), label: self.label, tell };
+                ChargeFuture { answer: None, waiting: Some(Box::new(waiting)) }
             }
             None => {
                 if let Some(route) = self.tells() {
-                    inner.report_handled(&charged, self.client.label, route);
+                    inner.report_handled(&charged, self.label, route);
                 }
-                State::Ready(charged)
+                ChargeFuture { answer: Some(Ok(Decision::new(inner.clone(), charged))), waiting: None }
             }
         }
+    }
+
+    fn is_on(&self, list: &List) -> bool {
+        list.contains(self.key) || self.label.address.is_some_and(|net| list.contains_address(net.ip()))
     }
 
     /// The route to tell of, unless nothing is to be told.
@@ -120,7 +129,7 @@ impl<'a> Charging<'a> {
     }
 
     fn collect(&self, rule: &CompiledRule, charged: &mut Charged) {
-        let (client, inner) = (self.client, &self.client.limiter.inner);
+        let inner = &self.limiter.inner;
         for number in rule.limits.clone() {
             let limit = &inner.policy.limits[number];
             let cost = self.cost.unwrap_or_else(|| limit.cost.usual());
@@ -130,7 +139,7 @@ impl<'a> Charging<'a> {
                 Act::Reset if matches!(limit.scope, Scope::Shared(_)) => Op::Peek(0),
                 Act::Reset => Op::Clear,
             };
-            let place = limit.scope.place(client.key, || inner.route_key(self.route));
+            let place = limit.scope.place(self.key, || inner.route_key(self.route));
             charged.asked.push(Asked::new(number, limit.charge(place, op, rule.shadow)));
         }
     }
@@ -141,52 +150,54 @@ impl IntoFuture for Charging<'_> {
     type IntoFuture = ChargeFuture;
 
     fn into_future(self) -> ChargeFuture {
-        ChargeFuture { state: self.start(), client: self.client.clone() }
+        self.start()
     }
 }
 
 /// The decision; ready when first polled, and made without allocation, where the limiter counts in memory.
 #[must_use = "futures do nothing unless polled"]
 pub struct ChargeFuture {
-    client: Client,
-    state: State,
+    answer: Option<Result<Decision, ChargeError>>,
+    waiting: Option<Box<Waiting>>,
 }
 
-#[allow(clippy::large_enum_variant, reason = "a box would be an allocation on each charge")]
-enum State {
-    Ready(Charged),
-    Pending { pending: Pending, tell: Option<Option<String>> },
-    Failed(ChargeError),
-    Done,
+/// A remote store is being asked.
+struct Waiting {
+    pending: Pending,
+    limiter: Limiter,
+    label: ClientLabel,
+    tell: Option<Option<String>>,
+}
+
+impl Waiting {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decision, ChargeError>> {
+        let inner = &self.limiter.inner;
+        Poll::Ready(match ready!(Pin::new(&mut self.pending).poll(cx)) {
+            Ok(charged) => {
+                if let Some(route) = &self.tell {
+                    inner.report_handled(&charged, self.label, route.as_deref());
+                }
+                Ok(Decision::new(inner.clone(), charged))
+            }
+            Err(error) => {
+                inner.report_store(&error, None);
+                Err(ChargeError::Store(error))
+            }
+        })
+    }
 }
 
 impl Future for ChargeFuture {
     type Output = Result<Decision, ChargeError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let inner = &this.client.limiter.inner;
-        if let State::Pending { pending, tell } = &mut this.state {
-            this.state = match ready!(Pin::new(pending).poll(cx)) {
-                Ok(charged) => {
-                    if let Some(route) = tell {
-                        inner.report_handled(&charged, this.client.label, route.as_deref());
-                    }
-                    State::Ready(charged)
-                }
-                Err(error) => {
-                    inner.report_store(&error, None);
-                    State::Failed(ChargeError::Store(error))
-                }
-            };
+        if let Some(waiting) = &mut self.waiting {
+            let answer = ready!(waiting.poll(cx));
+            self.waiting = None;
+            return Poll::Ready(answer);
         }
-        Poll::Ready(match std::mem::replace(&mut this.state, State::Done) {
-            State::Ready(charged) => Ok(Decision::new(inner.clone(), charged)),
-            State::Failed(error) => Err(error),
-            State::Pending { .. } | State::Done => {
-                Err(ChargeError::Store(StoreError::new("polled again after it had answered")))
-            }
-        })
+        let again = || Err(ChargeError::Store(StoreError::new("polled again after it had answered")));
+        Poll::Ready(self.answer.take().unwrap_or_else(again))
     }
 }
 

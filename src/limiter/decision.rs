@@ -6,7 +6,7 @@ use crate::{
     policy::{CompiledLimit, Settlement},
     response::whole_seconds,
     status::retry_after,
-    store::Asked,
+    store::{Asked, Fit},
 };
 use http::HeaderValue;
 use smallvec::{SmallVec, smallvec};
@@ -29,8 +29,7 @@ pub(crate) struct Charged {
     pub(crate) asked: SmallVec<[Asked; 4]>,
     /// When they answered, in nanoseconds of the engine's time.
     pub(super) at: u64,
-    refused: bool,
-    shadow_refused: bool,
+    pub(super) fit: Fit,
 }
 
 impl Charged {
@@ -47,21 +46,13 @@ impl Charged {
         self.asked.push(Asked::new(number, limit.charge(place, Op::Take(cost), shadow)));
     }
 
-    /// Takes note of what the store has answered.
-    pub(super) fn conclude(&mut self) {
-        for Asked { charge, reading, .. } in &self.asked {
-            let refused = if charge.shadow { &mut self.shadow_refused } else { &mut self.refused };
-            *refused |= !reading.is_allowed();
-        }
-    }
-
     pub(crate) const fn is_allowed(&self) -> bool {
-        !self.refused
+        self.fit.enforced
     }
 
     /// Whether a limit that only watches would have refused.
     pub(crate) const fn is_shadow_refused(&self) -> bool {
-        self.shadow_refused
+        !self.fit.watched
     }
 
     /// The limit that refused first, or the first one of all.

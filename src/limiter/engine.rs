@@ -2,7 +2,7 @@
 
 use super::Charged;
 use crate::clock::Timeline;
-use crate::store::{Asked, Memory, Store, StoreError, StoreFuture};
+use crate::store::{Asked, Fit, Memory, Store, StoreError, StoreFuture};
 use smallvec::SmallVec;
 use std::{
     pin::Pin,
@@ -30,8 +30,7 @@ impl Engine {
     pub(crate) fn ask(&self, charged: &mut Charged) -> Option<Pending> {
         match self {
             Self::Memory(memory) => {
-                charged.at = memory.charge(&mut charged.asked);
-                charged.conclude();
+                (charged.at, charged.fit) = memory.charge(&mut charged.asked);
                 None
             }
             Self::Remote(store, timeline) => {
@@ -83,7 +82,7 @@ impl Future for Pending {
         for (asked, reading) in asked.iter_mut().zip(readings) {
             asked.reading = reading;
         }
-        charged.conclude();
+        charged.fit = Fit::of(asked.iter().map(|asked| (asked.charge.shadow, asked.reading.is_allowed())));
         Poll::Ready(Ok(std::mem::take(charged)))
     }
 }

@@ -91,6 +91,14 @@ impl Limiter {
         Client::new(self.clone(), key, identity.label(key))
     }
 
+    /// Charges a client once; [`client`](Self::client) is for those who charge it again and again.
+    ///
+    /// See [`Client::charge`].
+    pub fn charge<'a>(&'a self, identity: &Identity<'_>, rule: &'a str) -> Charging<'a> {
+        let key = identity.key(&self.inner.keys);
+        Charging::new(self, key, identity.label(key), rule)
+    }
+
     /// Puts another quota in force for a limit, from the next request on, and answers with the former one.
     ///
     /// What clients owe is carried over in units, at most one burst: nobody stays locked out after a raise, and

@@ -1,10 +1,9 @@
 //! The fields that tell a client its limits and what is left of them.
 
-use super::{number, whole_seconds};
+use super::{number, text::Text, whole_seconds};
 use crate::{LimitStatus, Quota, Rate, status::Words};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use smallvec::SmallVec;
 use std::{
     cmp::Reverse,
     collections::BTreeSet,
@@ -60,7 +59,7 @@ static X: Names = [
 ];
 
 /// A value is put together on the stack, so that it is allocated once and in its right size.
-type Buffer = SmallVec<[u8; 256]>;
+type Value = Text<192>;
 
 const SECOND_NS: u128 = 1_000_000_000;
 
@@ -96,9 +95,9 @@ pub(crate) fn words(name: &str, quota: Quota, rate: Rate) -> Words {
         quoted.push(char);
     }
     quoted.push('"');
-    let mut policy = Buffer::new();
+    let mut policy = Value::new();
     push_policy(&mut policy, &quoted, quota, rate);
-    let policy = String::from_utf8_lossy(&policy).into_owned();
+    let policy = String::from_utf8_lossy(policy.as_bytes()).into_owned();
     Words { name: name.to_owned(), quoted, policy, quota: quota.to_string() }
 }
 
@@ -141,7 +140,7 @@ impl Fields {
     pub(crate) fn new(statuses: &[LimitStatus<'_>], policies: Option<&HeaderValue>) -> Self {
         let policies = policies.cloned().or_else(|| {
             list(statuses, |out, status| match status.told() {
-                Some(words) => out.extend_from_slice(words.policy.as_bytes()),
+                Some(words) => out.push(words.policy.as_bytes()),
                 None => push_policy(out, &status.words.quoted, status.quota(), status.rate),
             })
         });
@@ -155,41 +154,42 @@ impl Fields {
 }
 
 /// Nothing where nothing is to be shown.
-fn list(statuses: &[LimitStatus<'_>], push: impl Fn(&mut Buffer, &LimitStatus<'_>)) -> Option<HeaderValue> {
-    let mut out = Buffer::new();
+fn list(statuses: &[LimitStatus<'_>], push: impl Fn(&mut Value, &LimitStatus<'_>)) -> Option<HeaderValue> {
+    let mut out = Value::new();
     for status in shown(statuses) {
         if !out.is_empty() {
-            out.extend_from_slice(b", ");
+            out.push(b", ");
         }
         push(&mut out, status);
     }
-    if out.is_empty() { None } else { HeaderValue::from_bytes(&out).ok() }
+    if out.is_empty() { None } else { HeaderValue::from_bytes(out.as_bytes()).ok() }
 }
 
-fn push_policy(out: &mut Buffer, quoted: &str, quota: Quota, rate: Rate) {
-    out.extend_from_slice(quoted.as_bytes());
+fn push_policy(out: &mut Value, quoted: &str, quota: Quota, rate: Rate) {
     let (quota, window) = window(quota, rate);
-    push_number(out, b";q=", quota);
-    push_number(out, b";w=", window);
+    out.push(quoted.as_bytes());
+    out.push(b";q=");
+    out.push_number(quota);
+    out.push(b";w=");
+    out.push_number(window);
 }
 
-fn push_status(out: &mut Buffer, status: &LimitStatus<'_>) {
-    out.extend_from_slice(status.words.quoted.as_bytes());
-    push_number(out, b";r=", status.remaining().into());
-    if let Some(next) = status.reading.next_after(status.rate) {
-        push_number(out, b";t=", whole_seconds(next));
+fn push_status(out: &mut Value, status: &LimitStatus<'_>) {
+    out.push(status.words.quoted.as_bytes());
+    out.push(b";r=");
+    let (remaining, next) = status.reading.levels(status.rate);
+    out.push_number(remaining.into());
+    if let Some(nanos) = next {
+        out.push(b";t=");
+        out.push_number(nanos.div_ceil(SECOND_NS as u64));
     }
 }
 
-fn push_window(out: &mut Buffer, status: &LimitStatus<'_>) {
+fn push_window(out: &mut Value, status: &LimitStatus<'_>) {
     let (quota, window) = window(status.quota(), status.rate);
-    push_number(out, b"", quota);
-    push_number(out, b";w=", window);
-}
-
-fn push_number(out: &mut Buffer, before: &[u8], number: u64) {
-    out.extend_from_slice(before);
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    out.push_number(quota);
+    out.push(b";w=");
+    out.push_number(window);
 }
 
 /// The quota and the window in seconds by which clients are told a limit.
@@ -264,11 +264,14 @@ fn write_tightest(
 }
 
 fn write_joined(limit: u32, remaining: u32, reset: u64, headers: &mut HeaderMap) {
-    let mut out = Buffer::new();
-    push_number(&mut out, b"limit=", limit.into());
-    push_number(&mut out, b", remaining=", remaining.into());
-    push_number(&mut out, b", reset=", reset);
-    match HeaderValue::from_bytes(&out) {
+    let mut out = Value::new();
+    for (piece, number) in
+        [(&b"limit="[..], limit.into()), (b", remaining=", remaining.into()), (b", reset=", reset)]
+    {
+        out.push(piece);
+        out.push_number(number);
+    }
+    match HeaderValue::from_bytes(out.as_bytes()) {
         Ok(value) if !keeps(headers, &RATELIMIT, remaining) => {
             let _ = headers.try_insert(&RATELIMIT, value);
         }

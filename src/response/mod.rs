@@ -4,6 +4,7 @@ mod headers;
 mod refusal;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use headers::HeaderStyle;
 pub(crate) use headers::{Fields, lasting_value, words, write};

@@ -1,6 +1,6 @@
 //! The answer to a refused request.
 
-use super::{HeaderStyle, number, whole_seconds, write};
+use super::{HeaderStyle, number, text::Text, whole_seconds, write};
 use crate::{
     LimitStatus, Rejection, RequestHead,
     status::{Words, retry_after},
@@ -201,7 +201,7 @@ impl RefusalStyle {
             ),
             _ => ("about:blank", status.canonical_reason().unwrap_or("Refused")),
         };
-        let mut body = Text::json();
+        let mut body = Prose::new(true);
         body.ours("{\"type\":\"");
         body.ours(kind);
         body.ours("\",\"title\":\"");
@@ -229,7 +229,7 @@ impl RefusalStyle {
             body.ours("\"");
         }
         body.ours("}");
-        Bytes::copy_from_slice(&body.bytes)
+        Bytes::copy_from_slice(body.text.as_bytes())
     }
 
     /// An answer of trailers only: the gRPC status, and nothing that a gRPC client does not read.
@@ -238,9 +238,11 @@ impl RefusalStyle {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(&GRPC_STATUS, grpc_status(refusal.status()).into());
-        let mut message = Text::plain();
+        let mut message = Prose::new(false);
         self.detail(refusal, &mut message);
-        if let Ok(message) = percent_encode(&message.bytes, GRPC_MESSAGE_ESCAPED).to_string().try_into() {
+        if let Ok(message) =
+            percent_encode(message.text.as_bytes(), GRPC_MESSAGE_ESCAPED).to_string().try_into()
+        {
             headers.insert(&GRPC_MESSAGE, message);
         }
         if let Some(wait) = refusal.retry_after() {
@@ -256,7 +258,7 @@ impl RefusalStyle {
     }
 
     /// A sentence for people: what refused, when to come back, and the operator's own words.
-    fn detail(&self, refusal: &Refusal<'_>, out: &mut Text) {
+    fn detail(&self, refusal: &Refusal<'_>, out: &mut Prose) {
         match &refusal.reason {
             Reason::Limited => limited(refusal, out),
             Reason::Blocked => out.ours("This client is blocked."),
@@ -281,7 +283,7 @@ impl RefusalStyle {
     }
 }
 
-fn limited(refusal: &Refusal<'_>, out: &mut Text) {
+fn limited(refusal: &Refusal<'_>, out: &mut Prose) {
     let never = refusal.is_never();
     out.ours(if never { "The request costs more than a limit ever admits: " } else { "Limit exceeded: " });
     let mut before = "";
@@ -298,24 +300,21 @@ fn limited(refusal: &Refusal<'_>, out: &mut Text) {
     out.ours(if before.is_empty() { "." } else { ")." });
 }
 
-/// Text that is being put together, as it is or as the inside of a string of JSON.
-struct Text {
-    bytes: Vec<u8>,
+/// A body or a message that is being put together, as it is or as the inside of a string of JSON.
+struct Prose {
+    text: Text<512>,
     json: bool,
 }
 
-impl Text {
-    fn json() -> Self {
-        Self { bytes: Vec::with_capacity(512), json: true }
-    }
-
-    const fn plain() -> Self {
-        Self { bytes: Vec::new(), json: false }
+impl Prose {
+    const fn new(json: bool) -> Self {
+        Self { text: Text::new(), json }
     }
 
     /// Text in which JSON has nothing to escape.
+    #[inline]
     fn ours(&mut self, text: &str) {
-        self.bytes.extend_from_slice(text.as_bytes());
+        self.text.push(text.as_bytes());
     }
 
     /// Text in which anything may stand.
@@ -323,11 +322,9 @@ impl Text {
         if !self.json {
             return self.ours(text);
         }
-        let start = self.bytes.len();
-        // Writing to memory does not fail.
-        let _ = serde_json::to_writer(&mut self.bytes, text);
-        self.bytes.truncate(self.bytes.len().saturating_sub(1)); // the quotes at the end
-        self.bytes.remove(start); // and at the start
+        // A string is always one of JSON.
+        let quoted = serde_json::to_string(text).unwrap_or_default();
+        self.ours(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default());
     }
 
     fn name(&mut self, words: &Words) {
@@ -335,7 +332,7 @@ impl Text {
     }
 
     fn number(&mut self, number: u64) {
-        self.ours(itoa::Buffer::new().format(number));
+        self.text.push_number(number);
     }
 }
 

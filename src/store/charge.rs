@@ -74,3 +74,28 @@ impl Asked {
         Self { limit, charge, reading: Reading::allowed_ns(0) }
     }
 }
+
+/// Whether all enforced charges of a decision fit, and whether all watched ones do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fit {
+    pub(crate) enforced: bool,
+    pub(crate) watched: bool,
+}
+
+impl Fit {
+    /// Takes whether each charge is only watched, and whether it fits.
+    pub(crate) fn of(charges: impl Iterator<Item = (bool, bool)>) -> Self {
+        let mut fit = Self::default();
+        for (shadow, fits) in charges {
+            *(if shadow { &mut fit.watched } else { &mut fit.enforced }) &= fits;
+        }
+        fit
+    }
+}
+
+/// Of no charges, all fit.
+impl Default for Fit {
+    fn default() -> Self {
+        Self { enforced: true, watched: true }
+    }
+}

@@ -5,7 +5,7 @@ mod memory;
 mod reading;
 mod remote;
 
-pub(crate) use charge::Asked;
+pub(crate) use charge::{Asked, Fit};
 pub use charge::{Charge, Op, Place};
 pub(crate) use memory::Memory;
 pub use reading::Reading;

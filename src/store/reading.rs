@@ -75,11 +75,20 @@ impl Reading {
 
     /// How long until one unit more than `remaining` can be spent; nothing where the whole burst is there.
     pub const fn next_after(&self, rate: Rate) -> Option<Duration> {
-        if self.debt == 0 {
-            return None;
+        match self.levels(rate).1 {
+            Some(nanos) => Some(Duration::from_nanos(nanos)),
+            None => None,
         }
-        let more = (self.remaining(rate) as u64 + 1) * rate.interval_ns();
-        Some(Duration::from_nanos(self.debt.saturating_add(more).saturating_sub(rate.full_ns())))
+    }
+
+    /// `remaining`, and `next_after` in nanoseconds.
+    pub(crate) const fn levels(&self, rate: Rate) -> (u32, Option<u64>) {
+        let remaining = self.remaining(rate);
+        if self.debt == 0 {
+            return (remaining, None);
+        }
+        let more = (remaining as u64 + 1) * rate.interval_ns();
+        (remaining, Some(self.debt.saturating_add(more).saturating_sub(rate.full_ns())))
     }
 }
 

@@ -21,6 +21,8 @@ const PAIRS: &[(&str, &[&str])] = &[
         "allowed, headers",
         &["tower_governor, headers", "axum-governor, headers", "tower-rate-limiter, headers"],
     ),
+    // What goes on around a decision, which is none of the limiter's doing but for the moves.
+    ("no rule", &["allowed"]),
     ("two limits", &["allowed", "tower_governor"]),
     ("two limits, headers", &["axum_gcra"]),
     ("decision exposed", &["allowed"]),

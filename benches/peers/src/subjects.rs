@@ -121,6 +121,7 @@ pub(crate) fn tidegates(identity: Identity, keys: u32) -> Vec<Named> {
     [
         ("allowed", Mode::Allow, plain(one(Mode::Allow))),
         ("allowed, headers", Mode::Allow, one(Mode::Allow)),
+        ("no rule", Mode::Allow, plain(Limiter::new(Policy::new()).unwrap().layer())),
         ("two limits", Mode::Allow, plain(two())),
         ("two limits, headers", Mode::Allow, two()),
         ("decision exposed", Mode::Allow, plain(one(Mode::Allow)).expose_decision()),
@@ -330,6 +331,6 @@ pub(crate) fn handle(keys: u32) -> impl Subject + 'static {
 }
 
 pub(crate) fn charge(limiter: &Limiter, ip: IpAddr) -> bool {
-    let client = limiter.client(&tidegate::Identity::address(ip));
-    work::now(client.charge("client").into_future()).is_ok_and(|decision| decision.is_allowed())
+    let charging = limiter.charge(&tidegate::Identity::address(ip), "client");
+    work::now(charging.into_future()).is_ok_and(|decision| decision.is_allowed())
 }

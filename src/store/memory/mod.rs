@@ -9,7 +9,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use super::{Asked, Charge, Op, Place, Reading};
+use super::{Asked, Charge, Fit, Op, Place, Reading};
 use crate::clock::Timeline;
 use line::{Entry, Held, Interval, Line, Tag};
 use smallvec::SmallVec;
@@ -71,30 +71,27 @@ impl Memory {
         self.timeline.now()
     }
 
-    /// Decides a list of charges, writes down what their limits say, and answers with the time of the decision.
-    pub(crate) fn charge(&self, asked: &mut [Asked]) -> u64 {
+    /// Decides a list of charges, writes down what their limits say, and answers with the time of the decision and whether
+    /// they fit.
+    pub(crate) fn charge(&self, asked: &mut [Asked]) -> (u64, Fit) {
         let now = self.timeline.now();
         // So many limits as one line holds; a function for each number, because most decisions ask one or two.
-        let done = match asked.len() {
+        let fit = match asked.len() {
             1 => self.charge_at_home::<1>(asked, now),
             2 => self.charge_at_home::<2>(asked, now),
             3 => self.charge_at_home::<3>(asked, now),
             4 => self.charge_at_home::<4>(asked, now),
-            _ => false,
+            _ => None,
         };
-        if !done {
-            self.charge_anywhere(asked, now);
-        }
-        now
+        (now, fit.unwrap_or_else(|| self.charge_anywhere(asked, now)))
     }
 
-    /// The usual case, in which all limits are one client's and lie in its home line. In any other case it does nothing
-    /// and answers `false`.
-    fn charge_at_home<const N: usize>(&self, asked: &mut [Asked], now: u64) -> bool {
-        let Ok(asked) = <&mut [Asked; N]>::try_from(asked) else { return false };
-        let Place::Client(key) = asked[0].charge.place else { return false };
+    /// The usual case, in which all limits are one client's and lie in its home line. In any other case it does nothing.
+    fn charge_at_home<const N: usize>(&self, asked: &mut [Asked], now: u64) -> Option<Fit> {
+        let asked = <&mut [Asked; N]>::try_from(asked).ok()?;
+        let Place::Client(key) = asked[0].charge.place else { return None };
         if asked.iter().skip(1).any(|other| other.charge.place != Place::Client(key)) {
-            return false;
+            return None;
         }
         let tags = asked.each_ref().map(|asked| Table::tag(key, asked.charge.limit));
         let line = self.table.line(self.table.home(key));
@@ -104,12 +101,12 @@ impl Memory {
         let mut slots = found;
         if found.contains(&NOWHERE) {
             if line.horizon() > now {
-                return false; // they may lie further on
+                return None; // they may lie further on
             }
             for (number, asked) in asked.iter().enumerate() {
                 if slots[number] == NOWHERE && asked.charge.adds() {
                     let Some(free) = line.free(now, &slots) else {
-                        return false; // they have to lie further on
+                        return None; // they have to lie further on
                     };
                     slots[number] = free;
                 }
@@ -122,18 +119,20 @@ impl Memory {
             };
             Outcome::of(&asked[number].charge, entry, now)
         });
-        let fit = Fit::of(asked, &outcomes);
+        let fit = Fit::of(
+            asked.iter().zip(&outcomes).map(|(asked, outcome)| (asked.charge.shadow, outcome.wait == 0)),
+        );
         for number in 0..N {
             let entry = outcomes[number].conclude(&mut asked[number], fit, now);
             if let Some(entry) = entry.filter(|_| slots[number] != NOWHERE) {
                 line.write(slots[number], tags[number], entry);
             }
         }
-        true
+        Some(fit)
     }
 
     #[cold]
-    fn charge_anywhere(&self, asked: &mut [Asked], now: u64) {
+    fn charge_anywhere(&self, asked: &mut [Asked], now: u64) -> Fit {
         let mut locked = Locked::new(&self.table, Locked::spans(homes(&self.table, asked)));
         let spots = loop {
             match find_all(&locked, &self.table, asked, now) {
@@ -153,7 +152,9 @@ impl Memory {
                 Outcome::of(charge, entry, now)
             })
             .collect();
-        let fit = Fit::of(asked, &outcomes);
+        let fit = Fit::of(
+            asked.iter().zip(&outcomes).map(|(asked, outcome)| (asked.charge.shadow, outcome.wait == 0)),
+        );
         for ((asked, outcome), spot) in asked.iter_mut().zip(&outcomes).zip(spots) {
             let Some(entry) = outcome.conclude(asked, fit, now) else { continue };
             match (asked.charge.place, spot) {
@@ -167,6 +168,7 @@ impl Memory {
                 (Place::Shared(place), _) => shared.write(place, entry),
             }
         }
+        fit
     }
 }
 
@@ -232,24 +234,6 @@ impl Debt {
         };
         let nanos = carried.min(charge.most_ns());
         Self { nanos, carried: !same_rate || nanos != owed }
-    }
-}
-
-/// Whether all enforced charges of a decision fit, and whether all watched ones do.
-#[derive(Clone, Copy)]
-struct Fit {
-    enforced: bool,
-    watched: bool,
-}
-
-impl Fit {
-    fn of(asked: &[Asked], outcomes: &[Outcome]) -> Self {
-        let mut fit = Self { enforced: true, watched: true };
-        for (asked, outcome) in asked.iter().zip(outcomes) {
-            let fits = if asked.charge.shadow { &mut fit.watched } else { &mut fit.enforced };
-            *fits &= outcome.wait == 0;
-        }
-        fit
     }
 }
 
