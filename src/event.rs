@@ -1,6 +1,6 @@
 //! What happened, for whoever wants to know.
 
-use crate::{LimitStatus, Quota, identity::ClientLabel};
+use crate::{LimitStatus, PermitStatus, Quota, identity::ClientLabel};
 use http::Method;
 use std::fmt;
 
@@ -56,6 +56,15 @@ pub enum Event<'a> {
         /// The quota from now on.
         new: Quota,
     },
+    /// How many requests may run at once was changed.
+    ConcurrencyChanged {
+        /// The limit.
+        limit: &'a str,
+        /// How many until now.
+        old: u32,
+        /// How many from now on.
+        new: u32,
+    },
 }
 
 /// Who asked for what, and what its limits said.
@@ -66,6 +75,7 @@ pub struct Occasion<'a> {
     pub(crate) client: Option<ClientLabel>,
     pub(crate) plain_addresses: bool,
     pub(crate) limits: &'a [LimitStatus<'a>],
+    pub(crate) permits: &'a [PermitStatus<'a>],
 }
 
 impl<'a> Occasion<'a> {
@@ -87,6 +97,16 @@ impl<'a> Occasion<'a> {
     /// The limits that refused, or would have.
     pub fn violated(&self) -> impl Iterator<Item = &'a LimitStatus<'a>> {
         self.limits.iter().filter(|limit| !limit.reading.is_allowed())
+    }
+
+    /// What every limit on concurrency said.
+    pub const fn permits(&self) -> &'a [PermitStatus<'a>] {
+        self.permits
+    }
+
+    /// The limits on concurrency that refused, or would have.
+    pub fn violated_permits(&self) -> impl Iterator<Item = &'a PermitStatus<'a>> {
+        self.permits.iter().filter(|permit| !permit.fits)
     }
 
     /// The client, as logs may name it: a fingerprint, or the address where the limiter was told to show addresses.

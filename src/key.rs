@@ -48,6 +48,7 @@ pub(crate) enum Material {
     Route = 5,
     Limit = 6,
     Mix = 7,
+    Permit = 8,
 }
 
 /// The limiter's secret, and the two ways in which it makes keys.

@@ -64,7 +64,6 @@ mod layer;
 mod limiter;
 mod live;
 mod observe;
-#[cfg_attr(not(test), expect(dead_code, reason = "limiters do not take permits yet"))]
 mod permit;
 mod policy;
 mod quota;
@@ -78,11 +77,13 @@ pub use event::{Event, Observe, Occasion};
 pub use identity::{Identity, PeerAddr, Rejection, RequestHead, Source, TrustedProxies};
 pub use key::Key;
 pub use layer::{ResponseFuture, Throttle, ThrottleBody, ThrottleLayer};
-pub use limiter::{ChargeError, ChargeFuture, Charging, Client, Decision, Limiter, LimiterBuilder};
-pub use policy::{Cost, Limit, Policy, Rule, Settle};
+pub use limiter::{
+    ChargeError, ChargeFuture, Charging, Client, Decision, Hold, HoldFuture, Holding, Limiter, LimiterBuilder,
+};
+pub use policy::{Concurrency, Cost, Limit, Policy, Rule, Settle};
 pub use quota::{Quota, Rate};
 pub use response::{HeaderStyle, Reason, Refusal};
-pub use status::LimitStatus;
+pub use status::{LimitStatus, PermitStatus};
 pub use store::{Charge, Op, Place, Reading, Store, StoreError, StoreFuture};
 
 /// Compiles the examples in the README.

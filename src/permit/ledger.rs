@@ -107,11 +107,16 @@ impl Ledger {
         }
     }
 
-    pub(super) const fn bytes(keys: usize, waiters: usize, links: usize) -> usize {
+    const fn bytes(keys: usize, waiters: usize, links: usize) -> usize {
         Table::<Count>::bytes(keys)
             + Table::<Lane>::bytes(links)
             + Slab::<Link>::bytes(links)
             + Slab::<Waiter>::bytes(waiters)
+    }
+
+    /// The bytes that this one takes.
+    pub(super) const fn size(&self) -> usize {
+        Self::bytes(self.counts.capacity(), self.waiters.capacity(), self.links.capacity())
     }
 
     pub(super) const fn keys(&self) -> usize {
@@ -298,6 +303,21 @@ impl Ledger {
         Some((counts, usages))
     }
 
+    /// What a waiter has been granted; otherwise it leaves the line. Its waker comes back to be dropped.
+    pub(super) fn last_call(
+        &mut self,
+        number: u32,
+        woken: &mut Wakers,
+    ) -> (Option<Counts>, Usages, Option<Waker>) {
+        let mut waker = None;
+        if let Some((counts, usages)) = self.poll(number, &mut waker) {
+            return (Some(counts), usages, waker);
+        }
+        let usages = self.usages(&self.waiters[number].counts);
+        self.leave(number, woken);
+        (None, usages, waker)
+    }
+
     /// Takes a waiter out of the line; what it has been granted meanwhile is given back. Its waker comes back to be
     /// dropped.
     pub(super) fn leave(&mut self, number: u32, woken: &mut Wakers) -> Option<Waker> {
@@ -332,6 +352,7 @@ impl Ledger {
     }
 
     /// How much of a key is in use.
+    #[cfg(test)]
     pub(super) fn used(&self, key: Key) -> u32 {
         self.counts.find(key.lo, |count| count.key == key).map_or(0, |number| self.counts[number].used)
     }

@@ -34,11 +34,6 @@ impl Capacity {
     const fn links(self) -> usize {
         self.waiters.saturating_mul(self.limits)
     }
-
-    /// The bytes that it takes.
-    pub(crate) const fn bytes(self) -> usize {
-        Ledger::bytes(self.keys, self.waiters, self.links())
-    }
 }
 
 /// Permits by key. Clones share them.
@@ -83,7 +78,13 @@ impl Permits {
         self.locked(|ledger, woken| ledger.revise(limit, max, woken));
     }
 
+    /// The bytes that they take, all of them taken at the start.
+    pub(crate) fn bytes(&self) -> usize {
+        self.locked(|ledger, _| ledger.size())
+    }
+
     /// How many permits of a key are held.
+    #[cfg(test)]
     pub(crate) fn used(&self, key: Key) -> u32 {
         self.locked(|ledger, _| ledger.used(key))
     }

@@ -20,11 +20,13 @@ impl Waiting {
         Self { permits, waiter: Some(waiter) }
     }
 
-    /// The permit if it was granted by now; otherwise the place in the line is given up.
-    pub(crate) fn last_call(mut self) -> Option<(Permit, Usages)> {
-        match self.ask(Waker::noop()) {
-            Poll::Ready(granted) => Some(granted),
-            Poll::Pending => None,
+    /// The permit if it was granted by now; otherwise the place in the line is given up, and how much is in use is told.
+    pub(crate) fn last_call(&mut self) -> Result<(Permit, Usages), Usages> {
+        let Some(waiter) = self.waiter.take() else { return Err(Usages::new()) };
+        let (granted, usages, _waker) = self.permits.locked(|ledger, woken| ledger.last_call(waiter, woken));
+        match granted {
+            Some(counts) => Ok((self.permits.permit(counts), usages)),
+            None => Err(usages),
         }
     }
 

@@ -4,6 +4,7 @@
 //! told at once. *Every* rule that matches a request applies, and all their limits are charged together or not at all.
 
 mod compile;
+mod concurrency;
 mod cost;
 mod lists;
 mod matcher;
@@ -12,6 +13,8 @@ mod pattern;
 
 use crate::{Identity, Quota, RequestHead, Source, TrustedProxies};
 pub(crate) use compile::{Compiled, CompiledLimit, CompiledRule, Scope};
+pub(crate) use concurrency::CompiledConcurrency;
+pub use concurrency::Concurrency;
 pub use cost::{Cost, Settle};
 pub(crate) use cost::{Grain, Settlement, UnitCost, whole_number};
 use http::Method;
@@ -144,6 +147,7 @@ pub struct Rule {
     pub(crate) when: Option<When>,
     pub(crate) source: Option<Source>,
     pub(crate) limits: Vec<Limit>,
+    pub(crate) concurrency: Vec<Concurrency>,
     pub(crate) shadow: bool,
     pub(crate) only: bool,
     pub(crate) by_hand: bool,
@@ -161,6 +165,7 @@ impl Rule {
             when: None,
             source: None,
             limits: Vec::new(),
+            concurrency: Vec::new(),
             shadow: false,
             only: false,
             by_hand: false,
@@ -206,6 +211,13 @@ impl Rule {
         self
     }
 
+    /// Adds a limit on how many requests run at once. It shares its names with the other limits.
+    #[must_use]
+    pub fn concurrency(mut self, concurrency: Concurrency) -> Self {
+        self.concurrency.push(concurrency);
+        self
+    }
+
     /// Only watch: count and report what would be refused, and refuse nothing.
     #[must_use]
     pub const fn shadow(mut self) -> Self {
@@ -237,6 +249,7 @@ impl fmt::Debug for Rule {
             .field("when", &self.when.as_ref().map(|_| ".."))
             .field("source", &self.source)
             .field("limits", &self.limits)
+            .field("concurrency", &self.concurrency)
             .field("shadow", &self.shadow)
             .field("only", &self.only)
             .field("by_hand", &self.by_hand)

@@ -130,10 +130,10 @@ fn the_last_call_is_granted_or_leaves_the_line() {
     let permits = room();
     let one = [demand(1, 1, 3)];
     let held = granted(permits.acquire(key(1), &one));
-    let (first, _) = waits(permits.acquire(key(1), &one));
-    assert!(first.last_call().is_none());
+    let (mut first, _) = waits(permits.acquire(key(1), &one));
+    assert_eq!(first.last_call().unwrap_err().as_slice(), [Usage { used: 1, max: 1 }]);
     assert_eq!(permits.waiting(), 0);
-    let (second, _) = waits(permits.acquire(key(1), &one));
+    let (mut second, _) = waits(permits.acquire(key(1), &one));
     drop(held);
     let (permit, usages) = second.last_call().expect("it was served");
     assert_eq!(usages.as_slice(), [Usage { used: 1, max: 1 }]);
@@ -186,9 +186,9 @@ fn a_waker_may_drop_a_permit() {
 
 #[test]
 fn memory_is_what_it_says() {
-    let small = Capacity { keys: 1_000, waiters: 0, limits: 1 }.bytes();
-    let large = Capacity { keys: 2_000, waiters: 0, limits: 1 }.bytes();
-    assert!(large - small <= 64 * 1_000 + 4 * 1_024, "{} bytes a key", (large - small) / 1_000);
-    let waiters = Capacity { keys: 0, waiters: 1_024, limits: 1 }.bytes() / 1_024;
-    assert!(waiters <= 192, "{waiters} bytes a waiter");
+    let bytes = |keys, waiters, limits| Permits::new(Capacity { keys, waiters, limits }).bytes();
+    let none = bytes(0, 0, 1);
+    let (key, waiter) = ((bytes(1_024, 0, 1) - none) / 1_024, (bytes(0, 1_024, 1) - none) / 1_024);
+    let link = (bytes(0, 1_024, 2) - none) / 1_024 - waiter;
+    assert!(key <= 64 && waiter <= 180 && link <= 80, "{key}, {waiter} and {link} more bytes");
 }
