@@ -2,7 +2,7 @@
 
 use crate::{LimitStatus, PermitStatus, Quota, identity::ClientLabel};
 use http::Method;
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// Something that happened in a limiter.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +14,7 @@ pub enum Event<'a> {
     Refused(&'a Occasion<'a>),
     /// A request passed, and would have been refused by at least one limit that only watches.
     ShadowRefused(&'a Occasion<'a>),
-    /// A request was refused because its client is on the block list.
+    /// A request was refused because its client is on the block list, or banned.
     Blocked(&'a Occasion<'a>),
     /// A request was refused because nobody could be identified, or its cost could not be read.
     Rejected {
@@ -30,6 +30,17 @@ pub enum Event<'a> {
         /// Why.
         reason: &'a str,
     },
+    /// A client was banned, because the request was refused as one of too many, or by hand.
+    Banned {
+        /// The request, or only the client.
+        occasion: &'a Occasion<'a>,
+        /// For how long.
+        time: Duration,
+        /// Which ban of the client in a row it is, from 1 on; 0 for one by hand.
+        times: u32,
+    },
+    /// A client's ban was lifted, or found to be over: when the client or another one came, or its place was needed.
+    Released(&'a Occasion<'a>),
     /// A store could not decide.
     StoreFailed {
         /// The request.

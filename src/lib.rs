@@ -53,7 +53,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod arena;
-#[cfg_attr(not(test), expect(dead_code, reason = "limiters do not ban yet"))]
 mod ban;
 mod clock;
 mod error;
@@ -78,9 +77,10 @@ pub use identity::{Identity, PeerAddr, Rejection, RequestHead, Source, TrustedPr
 pub use key::Key;
 pub use layer::{ResponseFuture, Throttle, ThrottleBody, ThrottleLayer};
 pub use limiter::{
-    ChargeError, ChargeFuture, Charging, Client, Decision, Hold, HoldFuture, Holding, Limiter, LimiterBuilder,
+    BanError, Banned, ChargeError, ChargeFuture, Charging, Client, Decision, Hold, HoldFuture, Holding,
+    Limiter, LimiterBuilder,
 };
-pub use policy::{Concurrency, Cost, Limit, Policy, Rule, Settle};
+pub use policy::{Ban, Concurrency, Cost, Limit, Policy, Rule, Settle};
 pub use quota::{Quota, Rate};
 pub use response::{HeaderStyle, Reason, Refusal};
 pub use status::{LimitStatus, PermitStatus};

@@ -66,6 +66,7 @@ impl Bans {
     }
 
     /// The bytes that it takes.
+    #[cfg(test)]
     pub(crate) const fn bytes(clients: usize) -> usize {
         PARTS * Table::<Record>::bytes(clients.div_ceil(PARTS))
     }

@@ -123,6 +123,7 @@ impl Face {
     /// Refuses a request that a limit does not admit.
     #[cold]
     fn decline(&self, charged: &mut Charged, head: RequestHead<'_>) -> Course {
+        self.limiter.inner.note_refusal(charged, head);
         let mut response = self.refuse(Reason::Limited, Some(charged), head);
         if self.expose_decision {
             let decision = Decision::new(self.limiter.inner.clone(), mem::take(charged));

@@ -81,6 +81,9 @@ impl Inner {
     #[inline(never)]
     fn exempt(&self, asking: &mut Asking<'_>) -> Admission {
         let head = asking.head;
+        if let Some((client, time)) = self.banned(head) {
+            return self.reject(Reason::Banned { retry_after: time }, Some(client), *head);
+        }
         match asking.standing() {
             Ok(Standing::Allowed) => Admission::Free,
             Ok(Standing::Unlisted) if self.policy.exempt_preflights && is_preflight(*head) => Admission::Free,

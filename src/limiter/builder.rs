@@ -4,6 +4,7 @@ use super::{
 };
 use crate::{
     BuildError, ManualClock, Mistake, Observe, Policy,
+    ban::Bans,
     clock::Timeline,
     key::Keys,
     permit::{Capacity, Permits},
@@ -145,11 +146,13 @@ impl LimiterBuilder {
                 return Err(BuildError::new(mistakes));
             }
         };
+        let bans = policy.ban.map(|(terms, clients)| Bans::new(terms, clients));
         let inner = Inner {
             policy,
             keys,
             engine,
             permits,
+            bans,
             timer: self.timer,
             observers: self.observers,
             plain_addresses: self.plain_addresses,

@@ -8,7 +8,7 @@ use crate::{
     Decision, Key, Op, StoreError,
     identity::ClientLabel,
     policy::{CompiledRule, List, Scope},
-    response::NO_ROOM,
+    response::{NO_ROOM, whole_seconds},
     store::Asked,
 };
 use smallvec::smallvec;
@@ -17,6 +17,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 /// One client of a limiter, to be charged by hand.
@@ -127,8 +128,13 @@ impl<'a> Charging<'a> {
         };
         let mut charged = Charged::default();
         let goes_by_lists = self.act != Act::Reset && inner.policy.has_exemptions;
-        if goes_by_lists && self.is_on(&inner.policy.blocked) {
-            return failed(ChargeError::Blocked);
+        if goes_by_lists {
+            if let Some(retry_after) = inner.banned_client(self.key) {
+                return failed(ChargeError::Banned { retry_after });
+            }
+            if self.is_on(&inner.policy.blocked) {
+                return failed(ChargeError::Blocked);
+            }
         }
         if !goes_by_lists || !self.is_on(&inner.policy.allowed) {
             self.collect(rule, &mut charged);
@@ -144,12 +150,18 @@ impl<'a> Charging<'a> {
         match pending {
             Some(pending) => {
                 let tell = self.tells().map(|route| route.map(str::to_owned));
-                let waiting = Waiting { pending, limiter: self.limiter.clone(), label: self.label, tell };
+                let waiting = Waiting {
+                    pending,
+                    limiter: self.limiter.clone(),
+                    key: self.key,
+                    label: self.label,
+                    tell,
+                };
                 ChargeFuture { answer: None, waiting: Some(Box::new(waiting)) }
             }
             None => {
                 if let Some(route) = self.tells() {
-                    inner.report_handled(&charged, self.label, route);
+                    inner.report_handled(&charged, self.key, self.label, route);
                 }
                 ChargeFuture { answer: Some(Ok(Decision::new(inner.clone(), charged))), waiting: None }
             }
@@ -232,6 +244,7 @@ pub struct ChargeFuture {
 struct Waiting {
     pending: Pending,
     limiter: Limiter,
+    key: Key,
     label: ClientLabel,
     tell: Option<Option<String>>,
 }
@@ -242,7 +255,7 @@ impl Waiting {
         Poll::Ready(match ready!(self.pending.poll(inner, cx)) {
             Ok(charged) => {
                 if let Some(route) = &self.tell {
-                    inner.report_handled(&charged, self.label, route.as_deref());
+                    inner.report_handled(&charged, self.key, self.label, route.as_deref());
                 }
                 Ok(Decision::new(inner.clone(), charged))
             }
@@ -287,6 +300,11 @@ pub enum ChargeError {
     },
     /// The client is on the policy's block list.
     Blocked,
+    /// The client is banned for a time.
+    Banned {
+        /// How long yet.
+        retry_after: Duration,
+    },
     /// There is no room left to count what runs at once.
     NoRoom,
     /// The store could not decide.
@@ -298,6 +316,9 @@ impl fmt::Display for ChargeError {
         match self {
             Self::UnknownRule { rule, known } => write!(f, "no rule is named {rule:?}; there are {known:?}"),
             Self::Blocked => f.write_str("the client is on the block list"),
+            Self::Banned { retry_after } => {
+                write!(f, "the client is banned for {} seconds more", whole_seconds(*retry_after))
+            }
             Self::NoRoom => f.write_str(NO_ROOM),
             Self::Store(error) => error.fmt(f),
         }
@@ -307,7 +328,7 @@ impl fmt::Display for ChargeError {
 impl Error for ChargeError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::UnknownRule { .. } | Self::Blocked | Self::NoRoom => None,
+            Self::UnknownRule { .. } | Self::Blocked | Self::Banned { .. } | Self::NoRoom => None,
             Self::Store(error) => Some(error),
         }
     }

@@ -79,6 +79,11 @@ impl Charged {
         self.held.is_some()
     }
 
+    /// The limits on concurrency that refuse.
+    pub(super) fn refusing_permits(&self) -> impl Iterator<Item = usize> {
+        self.held.iter().flat_map(|held| held.refusing())
+    }
+
     /// What limits on concurrency said.
     pub(crate) fn permits<'a>(&self, inner: &'a Inner) -> SmallVec<[PermitStatus<'a>; 2]> {
         self.held.as_ref().map(|held| held.statuses(inner)).unwrap_or_default()

@@ -88,9 +88,14 @@ impl Held {
         self.said.iter().any(|said| said.shadow && !said.fits)
     }
 
+    /// The limits that refuse.
+    pub(super) fn refusing(&self) -> impl Iterator<Item = usize> {
+        self.said.iter().filter(|said| !said.shadow && !said.fits).map(|said| said.number)
+    }
+
     /// Whether a limit refuses.
     pub(super) fn is_refused(&self) -> bool {
-        self.said.iter().any(|said| !said.shadow && !said.fits)
+        self.refusing().next().is_some()
     }
 
     /// The rule of the limit that refused first.

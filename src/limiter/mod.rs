@@ -2,6 +2,7 @@
 
 mod admit;
 mod asking;
+mod ban;
 mod builder;
 mod client;
 mod decision;
@@ -12,6 +13,7 @@ mod line;
 mod report;
 
 pub(crate) use admit::Admission;
+pub use ban::{BanError, Banned};
 pub use builder::LimiterBuilder;
 pub use client::{ChargeError, ChargeFuture, Charging, Client};
 pub use decision::Decision;
@@ -22,6 +24,7 @@ pub use hold::{Hold, HoldFuture, Holding};
 
 use crate::{
     BuildError, Identity, Key, Mistake, Observe, Policy, Quota, Rejection, RequestHead,
+    ban::Bans,
     event::Event,
     key::{Keys, Material},
     permit,
@@ -59,6 +62,7 @@ pub(crate) struct Inner {
     /// Where permits are counted, if any limit is on concurrency.
     permits: Option<permit::Permits>,
     timer: Option<line::Timer>,
+    bans: Option<Bans>,
     observers: Vec<Arc<dyn Observe>>,
     plain_addresses: bool,
     warned_anonymous: AtomicBool,

@@ -2,7 +2,7 @@
 
 use super::{Charged, Inner};
 use crate::{
-    RequestHead,
+    Key, RequestHead,
     event::{Event, Occasion},
     identity::ClientLabel,
     observe::{TARGET, trace},
@@ -32,7 +32,16 @@ impl Inner {
     }
 
     /// Tells of a decision that a handler asked for.
-    pub(crate) fn report_handled(&self, charged: &Charged, client: ClientLabel, route: Option<&str>) {
+    pub(crate) fn report_handled(
+        &self,
+        charged: &Charged,
+        key: Key,
+        client: ClientLabel,
+        route: Option<&str>,
+    ) {
+        if !charged.is_allowed() {
+            self.note_refused_client(charged, key, client);
+        }
         if self.is_worth_telling(charged) {
             self.report_limits(charged, Some(client), None, route);
         }
@@ -87,7 +96,7 @@ impl Inner {
         self.emit(&Event::StoreFailed { occasion: &occasion, error: &error.to_string() });
     }
 
-    fn occasion<'a>(
+    pub(super) fn occasion<'a>(
         &self,
         client: Option<ClientLabel>,
         method: Option<&'a Method>,
@@ -126,6 +135,6 @@ fn rejection(reason: &Reason) -> Option<&str> {
         Reason::Unidentified(rejection) => Some(rejection.detail()),
         Reason::BadCost { detail } => Some(detail),
         Reason::NoRoom => Some(NO_ROOM),
-        Reason::Limited | Reason::Blocked | Reason::StoreDown { .. } => None,
+        Reason::Limited | Reason::Blocked | Reason::Banned { .. } | Reason::StoreDown { .. } => None,
     }
 }

@@ -21,6 +21,16 @@ pub(crate) fn trace(event: &Event<'_>) {
             client = %occasion.client(),
             "blocked"
         ),
+        Event::Banned { occasion, time, times } => info!(
+            target: TARGET,
+            method = method(occasion),
+            route = occasion.route,
+            client = %occasion.client(),
+            seconds = seconds(*time),
+            times,
+            "banned"
+        ),
+        Event::Released(occasion) => info!(target: TARGET, client = %occasion.client(), "released"),
         Event::Rejected { occasion, reason } => rejection(occasion, reason, "rejected"),
         Event::ShadowRejected { occasion, reason } => rejection(occasion, reason, "would be rejected"),
         Event::StoreFailed { occasion, error } => {

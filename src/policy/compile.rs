@@ -1,13 +1,14 @@
 //! From the description of a policy to what a request is held against, with every mistake on the way.
 
 use super::{
-    CompiledConcurrency, Concurrency, Limit, Policy, Rule, Settle, Shares,
+    Ban, CompiledConcurrency, Concurrency, Limit, Policy, Rule, Settle, Shares,
     cost::{CostKind, Settlement, UnitCost, header_name},
     lists::List,
     matcher::{Matcher, Templates},
 };
 use crate::{
     Key, Mistake, Quota, Rate,
+    ban::Terms,
     identity::{Identify, Networks, Proxies},
     key::{Keys, Material},
     live::LiveQuota,
@@ -31,7 +32,9 @@ pub(crate) struct Compiled {
     pub(crate) allowed: List,
     pub(crate) blocked: List,
     pub(crate) exempt_preflights: bool,
-    /// Whether anybody or anything is on a list or exempt.
+    /// When clients are banned, and how many can be remembered.
+    pub(crate) ban: Option<(Terms, usize)>,
+    /// Whether anybody or anything is on a list or exempt, or can be banned.
     pub(crate) has_exemptions: bool,
     /// Names the route of a request that no router has named.
     pub(crate) templates: Templates,
@@ -183,7 +186,10 @@ impl Compiler<'_> {
         let allowed = List::compile(&policy.allowed, "allow list", self.keys, self.mistakes);
         let blocked = List::compile(&policy.blocked, "block list", self.keys, self.mistakes);
         let patterns = policy.rules.iter().flat_map(|rule| &rule.patterns);
+        let ban = policy.ban.as_ref().map(Ban::compile).transpose();
+        let ban = ban.map_err(|mistake| self.mistakes.push(mistake)).ok().flatten();
         let has_exemptions = policy.exempt_preflights
+            || ban.is_some()
             || [&allowed, &blocked].iter().any(|list| list.has_networks() || list.has_identities());
         Compiled {
             sources,
@@ -194,6 +200,7 @@ impl Compiler<'_> {
             allowed,
             blocked,
             exempt_preflights: policy.exempt_preflights,
+            ban,
             has_exemptions,
             templates: Templates::new(patterns.map(String::as_str)),
             has_settlements: policy

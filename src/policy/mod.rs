@@ -3,6 +3,7 @@
 //! A [`Policy`] is a description; nothing in it is checked before the limiter is built, so that all mistakes can be
 //! told at once. *Every* rule that matches a request applies, and all their limits are charged together or not at all.
 
+mod ban;
 mod compile;
 mod concurrency;
 mod cost;
@@ -12,6 +13,7 @@ mod paths;
 mod pattern;
 
 use crate::{Identity, Quota, RequestHead, Source, TrustedProxies};
+pub use ban::Ban;
 pub(crate) use compile::{Compiled, CompiledLimit, CompiledRule, Scope};
 pub(crate) use concurrency::CompiledConcurrency;
 pub use concurrency::Concurrency;
@@ -42,6 +44,7 @@ pub struct Policy {
     pub(crate) allowed: Listed,
     pub(crate) blocked: Listed,
     pub(crate) exempt_preflights: bool,
+    pub(crate) ban: Option<Ban>,
 }
 
 /// Networks and identities of one list.
@@ -61,6 +64,7 @@ impl Policy {
             allowed: Listed::default(),
             blocked: Listed::default(),
             exempt_preflights: false,
+            ban: None,
         }
     }
 
@@ -117,6 +121,13 @@ impl Policy {
     #[must_use]
     pub fn block(mut self, identity: Identity<'static>) -> Self {
         self.blocked.identities.push(identity);
+        self
+    }
+
+    /// Bans clients that are refused too often; nobody is banned unless this is set.
+    #[must_use]
+    pub fn ban(mut self, ban: Ban) -> Self {
+        self.ban = Some(ban);
         self
     }
 

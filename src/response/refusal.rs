@@ -42,6 +42,11 @@ pub enum Reason {
     NoRoom,
     /// The client is on a block list: 403.
     Blocked,
+    /// The client is banned, because it was refused too often or by hand: 403.
+    Banned {
+        /// How long yet.
+        retry_after: Duration,
+    },
     /// The request does not say who is asking, or says it wrongly: 401 for a credential, 400 for an address or header.
     Unidentified(Rejection),
     /// The request says a cost that is malformed or not accepted: 400.
@@ -79,7 +84,7 @@ impl<'a> Refusal<'a> {
     fn reckon(&mut self) {
         self.retry_after = match self.reason {
             Reason::Limited => retry_after(self.limits.iter().copied(), self.permits.iter().copied()),
-            Reason::StoreDown { retry_after } => Some(retry_after),
+            Reason::StoreDown { retry_after } | Reason::Banned { retry_after } => Some(retry_after),
             Reason::NoRoom => Some(NO_ROOM_RETRY),
             _ => None,
         };
@@ -98,7 +103,7 @@ impl<'a> Refusal<'a> {
     pub const fn status(&self) -> StatusCode {
         match self.reason {
             Reason::Limited => StatusCode::TOO_MANY_REQUESTS,
-            Reason::Blocked => StatusCode::FORBIDDEN,
+            Reason::Blocked | Reason::Banned { .. } => StatusCode::FORBIDDEN,
             Reason::Unidentified(rejection) => rejection.status(),
             Reason::BadCost { .. } => StatusCode::BAD_REQUEST,
             Reason::StoreDown { .. } | Reason::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
@@ -301,6 +306,7 @@ impl RefusalStyle {
         match &refusal.reason {
             Reason::Limited => limited(refusal, out),
             Reason::Blocked => out.ours("This client is blocked."),
+            Reason::Banned { .. } => out.ours("This client is banned."),
             Reason::Unidentified(rejection) => out.theirs(&format!("{rejection}.")),
             Reason::BadCost { detail } => out.theirs(&format!("{detail}.")),
             Reason::NoRoom => out.ours("Too many requests are running at the moment."),
