@@ -6,7 +6,7 @@ use std::{fmt, hash::Hasher as _};
 /// The fixed-size form of an identity, made with the limiter's secret.
 ///
 /// Two identities share a key with odds of 2^-128, and nobody without the secret can aim at a key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Key {
     pub(crate) hi: u64,
     pub(crate) lo: u64,
@@ -48,6 +48,7 @@ pub(crate) enum Material {
     Route = 5,
     Limit = 6,
     Mix = 7,
+    Permit = 8,
 }
 
 /// The limiter's secret, and the two ways in which it makes keys.

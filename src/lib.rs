@@ -52,6 +52,8 @@
 //! `docs/algorithms.md` says which quota stands for which algorithm, and `docs/design.md` why things are as they are.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod arena;
+mod ban;
 mod clock;
 mod error;
 mod event;
@@ -61,6 +63,7 @@ mod layer;
 mod limiter;
 mod live;
 mod observe;
+mod permit;
 mod policy;
 mod quota;
 mod response;
@@ -73,11 +76,14 @@ pub use event::{Event, Observe, Occasion};
 pub use identity::{Identity, PeerAddr, Rejection, RequestHead, Source, TrustedProxies};
 pub use key::Key;
 pub use layer::{ResponseFuture, Throttle, ThrottleBody, ThrottleLayer};
-pub use limiter::{ChargeError, ChargeFuture, Charging, Client, Decision, Limiter, LimiterBuilder};
-pub use policy::{Cost, Limit, Policy, Rule, Settle};
+pub use limiter::{
+    BanError, Banned, ChargeError, ChargeFuture, Charging, Client, Decision, Hold, HoldFuture, Holding,
+    Limiter, LimiterBuilder,
+};
+pub use policy::{Ban, Concurrency, Cost, Limit, Policy, Rule, Settle};
 pub use quota::{Quota, Rate};
 pub use response::{HeaderStyle, Reason, Refusal};
-pub use status::LimitStatus;
+pub use status::{LimitStatus, PermitStatus};
 pub use store::{Charge, Op, Place, Reading, Store, StoreError, StoreFuture};
 
 /// Compiles the examples in the README.

@@ -2,7 +2,7 @@
 //!
 //! What few policies need is in functions that are not inlined, out of the way of the others.
 
-use super::{Charged, Inner};
+use super::{Charged, Inner, held::Demands};
 use crate::{
     Identity, Key, Place, RequestHead,
     identity::{ClientLabel, Rejection, client_address, peer},
@@ -32,11 +32,13 @@ pub(super) struct Asking<'a> {
     route: Option<Route<'a>>,
     /// The source that was asked last and whom it found, because rules that follow one another mostly go by the same.
     client: Option<(usize, Key)>,
+    /// The permits that the request needs. Boxed, because few policies have any.
+    pub(super) demands: Option<Box<Demands>>,
 }
 
 impl<'a> Asking<'a> {
     pub(super) const fn new(inner: &'a Inner, head: &'a RequestHead<'a>) -> Self {
-        Self { inner, head, route: None, client: None }
+        Self { inner, head, route: None, client: None, demands: None }
     }
 
     /// The charges of every rule that matches.
@@ -83,7 +85,7 @@ impl<'a> Asking<'a> {
     }
 
     fn collect_rule(&mut self, rule: &CompiledRule, charged: &mut Charged) -> Result<(), Reason> {
-        if rule.limits.is_empty() {
+        if rule.limits.is_empty() && rule.concurrency.is_empty() {
             return Ok(());
         }
         let client = self.client(rule.source).map_err(Reason::Unidentified)?;
@@ -106,7 +108,17 @@ impl<'a> Asking<'a> {
                 }
             }
         }
+        if !rule.concurrency.is_empty() {
+            self.demand(rule, client);
+        }
         Ok(())
+    }
+
+    #[inline(never)]
+    fn demand(&mut self, rule: &CompiledRule, client: Key) {
+        let mut demands = self.demands.take().unwrap_or_else(|| Box::new(Demands::new(client)));
+        demands.add(self.inner, rule, client, || self.routes(rule));
+        self.demands = Some(demands);
     }
 
     fn client(&mut self, source: usize) -> Result<Key, Rejection> {

@@ -1,17 +1,23 @@
 //! Charging without HTTP.
 
-use super::{Charged, Limiter, Pending};
+use super::{
+    Charged, Holding, Limiter, Pending,
+    held::{Demands, Outcome},
+};
 use crate::{
     Decision, Key, Op, StoreError,
     identity::ClientLabel,
     policy::{CompiledRule, List, Scope},
+    response::{NO_ROOM, whole_seconds},
     store::Asked,
 };
+use smallvec::smallvec;
 use std::{
     error::Error,
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 /// One client of a limiter, to be charged by hand.
@@ -30,9 +36,32 @@ impl Client {
     /// Charges the limits of a rule, all of them or none; await it.
     ///
     /// It costs what each limit says of every request, or 1 where that depends on a request's head, unless
-    /// [`cost`](Charging::cost) is set. What the rule says about methods, routes and responses does not matter here.
+    /// [`cost`](Charging::cost) is set. What the rule says about methods, routes and responses does not matter here, nor
+    /// do its limits on concurrency, which are for [`hold`](Self::hold).
     pub fn charge<'a>(&'a self, rule: &'a str) -> Charging<'a> {
         Charging::new(&self.limiter, self.key, self.label, rule)
+    }
+
+    /// Takes the permits of a rule and charges its limits, all of them or none; await it, and keep the [`Hold`] for
+    /// as long as the work goes on.
+    ///
+    /// Where the rule's limits on concurrency let requests wait, so does this. Work that the layer does not see the end of
+    /// is held this way: a WebSocket, say, whose upgrade is all that the layer sees.
+    ///
+    /// ```
+    /// # use tidegate::{ChargeError, Client};
+    /// # async fn export() {}
+    /// # async fn test(client: Client) -> Result<(), ChargeError> {
+    /// let hold = client.hold("exports").await?;
+    /// if hold.is_allowed() {
+    ///     export().await;
+    /// }
+    /// drop(hold);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hold<'a>(&'a self, rule: &'a str) -> Holding<'a> {
+        Holding(Charging { act: Act::Hold, ..self.charge(rule) })
     }
 
     /// Asks what [`charge`](Self::charge) would answer, and charges nothing.
@@ -68,6 +97,7 @@ pub struct Charging<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     Take,
+    Hold,
     Peek,
     Reset,
 }
@@ -98,24 +128,73 @@ impl<'a> Charging<'a> {
         };
         let mut charged = Charged::default();
         let goes_by_lists = self.act != Act::Reset && inner.policy.has_exemptions;
-        if goes_by_lists && self.is_on(&inner.policy.blocked) {
-            return failed(ChargeError::Blocked);
+        if goes_by_lists {
+            if let Some(retry_after) = inner.banned_client(self.key) {
+                return failed(ChargeError::Banned { retry_after });
+            }
+            if self.is_on(&inner.policy.blocked) {
+                return failed(ChargeError::Blocked);
+            }
         }
         if !goes_by_lists || !self.is_on(&inner.policy.allowed) {
             self.collect(rule, &mut charged);
         }
-        match inner.engine.ask(&mut charged) {
+        let asked = match self.demands(rule, goes_by_lists) {
+            Some(demands) => self.ask_held(demands, &mut charged),
+            None => Ok(inner.engine.ask(&mut charged)),
+        };
+        let pending = match asked {
+            Ok(pending) => pending,
+            Err(error) => return failed(error),
+        };
+        match pending {
             Some(pending) => {
                 let tell = self.tells().map(|route| route.map(str::to_owned));
-                let waiting = Waiting { pending, limiter: self.limiter.clone(), label: self.label, tell };
+                let waiting = Waiting {
+                    pending,
+                    limiter: self.limiter.clone(),
+                    key: self.key,
+                    label: self.label,
+                    tell,
+                };
                 ChargeFuture { answer: None, waiting: Some(Box::new(waiting)) }
             }
             None => {
                 if let Some(route) = self.tells() {
-                    inner.report_handled(&charged, self.label, route);
+                    inner.report_handled(&charged, self.key, self.label, route);
                 }
                 ChargeFuture { answer: Some(Ok(Decision::new(inner.clone(), charged))), waiting: None }
             }
+        }
+    }
+
+    /// The permits that it needs, if any. Whoever is on the allow list needs none.
+    fn demands(&self, rule: &CompiledRule, goes_by_lists: bool) -> Option<Demands> {
+        let inner = &self.limiter.inner;
+        if self.act != Act::Hold
+            || rule.concurrency.is_empty()
+            || goes_by_lists && self.is_on(&inner.policy.allowed)
+        {
+            return None;
+        }
+        let mut demands = Demands::new(self.key);
+        demands.add(inner, rule, self.key, || smallvec![inner.route_key(self.route)]);
+        Some(demands)
+    }
+
+    #[inline(never)]
+    fn ask_held(&self, demands: Demands, charged: &mut Charged) -> Result<Option<Pending>, ChargeError> {
+        let inner = &self.limiter.inner;
+        match inner.hold(demands) {
+            Ok(Outcome::Answered(held)) => {
+                charged.hold(held);
+                Ok(inner.ask_held(charged))
+            }
+            Ok(Outcome::Waits(mut line)) => {
+                line.charged = std::mem::take(charged);
+                Ok(Some(Pending::line(line)))
+            }
+            Err(_) => Err(ChargeError::NoRoom),
         }
     }
 
@@ -125,7 +204,7 @@ impl<'a> Charging<'a> {
 
     /// The route to tell of, unless nothing is to be told.
     fn tells(&self) -> Option<Option<&'a str>> {
-        (self.act == Act::Take).then_some(self.route)
+        matches!(self.act, Act::Take | Act::Hold).then_some(self.route)
     }
 
     fn collect(&self, rule: &CompiledRule, charged: &mut Charged) {
@@ -134,7 +213,7 @@ impl<'a> Charging<'a> {
             let limit = &inner.policy.limits[number];
             let cost = self.cost.unwrap_or_else(|| limit.cost.usual());
             let op = match self.act {
-                Act::Take => Op::Take(cost),
+                Act::Take | Act::Hold => Op::Take(cost),
                 Act::Peek => Op::Peek(cost),
                 Act::Reset if matches!(limit.scope, Scope::Shared(_)) => Op::Peek(0),
                 Act::Reset => Op::Clear,
@@ -165,6 +244,7 @@ pub struct ChargeFuture {
 struct Waiting {
     pending: Pending,
     limiter: Limiter,
+    key: Key,
     label: ClientLabel,
     tell: Option<Option<String>>,
 }
@@ -172,10 +252,10 @@ struct Waiting {
 impl Waiting {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decision, ChargeError>> {
         let inner = &self.limiter.inner;
-        Poll::Ready(match ready!(Pin::new(&mut self.pending).poll(cx)) {
+        Poll::Ready(match ready!(self.pending.poll(inner, cx)) {
             Ok(charged) => {
                 if let Some(route) = &self.tell {
-                    inner.report_handled(&charged, self.label, route.as_deref());
+                    inner.report_handled(&charged, self.key, self.label, route.as_deref());
                 }
                 Ok(Decision::new(inner.clone(), charged))
             }
@@ -220,6 +300,13 @@ pub enum ChargeError {
     },
     /// The client is on the policy's block list.
     Blocked,
+    /// The client is banned for a time.
+    Banned {
+        /// How long yet.
+        retry_after: Duration,
+    },
+    /// There is no room left to count what runs at once.
+    NoRoom,
     /// The store could not decide.
     Store(StoreError),
 }
@@ -229,6 +316,10 @@ impl fmt::Display for ChargeError {
         match self {
             Self::UnknownRule { rule, known } => write!(f, "no rule is named {rule:?}; there are {known:?}"),
             Self::Blocked => f.write_str("the client is on the block list"),
+            Self::Banned { retry_after } => {
+                write!(f, "the client is banned for {} seconds more", whole_seconds(*retry_after))
+            }
+            Self::NoRoom => f.write_str(NO_ROOM),
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -237,7 +328,7 @@ impl fmt::Display for ChargeError {
 impl Error for ChargeError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::UnknownRule { .. } | Self::Blocked => None,
+            Self::UnknownRule { .. } | Self::Blocked | Self::Banned { .. } | Self::NoRoom => None,
             Self::Store(error) => Some(error),
         }
     }

@@ -1,11 +1,10 @@
 //! The store that a limiter counts in: ours without any detour, or another one behind a trait.
 
-use super::Charged;
+use super::{Charged, Inner, line::Line};
 use crate::clock::Timeline;
 use crate::store::{Asked, Fit, Memory, Store, StoreError, StoreFuture};
 use smallvec::SmallVec;
 use std::{
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -36,7 +35,7 @@ impl Engine {
             Self::Remote(store, timeline) => {
                 charged.at = timeline.now();
                 let future = store.charge(charged.asked.iter().map(|asked| asked.charge).collect());
-                Some(Pending(Box::new((future, std::mem::take(charged)))))
+                Some(Pending(Box::new(Wait::Store(future, std::mem::take(charged)))))
             }
         }
     }
@@ -65,24 +64,51 @@ impl Engine {
     }
 }
 
-/// A remote store's answer on its way.
-pub(crate) struct Pending(Box<(StoreFuture, Charged)>);
+/// An answer on its way.
+pub(crate) struct Pending(Box<Wait>);
 
-impl Future for Pending {
-    type Output = Result<Charged, StoreError>;
+enum Wait {
+    /// For permits.
+    Line(Line),
+    /// For a remote store.
+    Store(StoreFuture, Charged),
+}
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (future, charged) = &mut *self.0;
-        let readings = ready!(future.as_mut().poll(cx))?;
-        let asked = &mut charged.asked;
-        if asked.len() != readings.len() {
-            let error = format!("it answered {} charges with {} readings", asked.len(), readings.len());
-            return Poll::Ready(Err(StoreError::new(error)));
-        }
-        for (asked, reading) in asked.iter_mut().zip(readings) {
-            asked.reading = reading;
-        }
-        charged.fit = Fit::of(asked.iter().map(|asked| (asked.charge.shadow, asked.reading.is_allowed())));
-        Poll::Ready(Ok(std::mem::take(charged)))
+impl Pending {
+    pub(super) fn line(line: Box<Line>) -> Self {
+        Self(Box::new(Wait::Line(*line)))
     }
+
+    pub(crate) fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Result<Charged, StoreError>> {
+        if let Wait::Line(line) = &mut *self.0 {
+            let mut charged = ready!(line.poll(inner, cx));
+            match inner.ask_held(&mut charged) {
+                Some(pending) => *self = pending,
+                None => return Poll::Ready(Ok(charged)),
+            }
+        }
+        match &mut *self.0 {
+            Wait::Store(future, charged) => poll_store(future, charged, cx),
+            Wait::Line(_) => Poll::Pending, // it was answered above
+        }
+    }
+}
+
+fn poll_store(
+    future: &mut StoreFuture,
+    charged: &mut Charged,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Charged, StoreError>> {
+    let readings = ready!(future.as_mut().poll(cx))?;
+    let asked = &mut charged.asked;
+    if asked.len() != readings.len() {
+        let error = format!("it answered {} charges with {} readings", asked.len(), readings.len());
+        return Poll::Ready(Err(StoreError::new(error)));
+    }
+    for (asked, reading) in asked.iter_mut().zip(readings) {
+        asked.reading = reading;
+    }
+    charged.fit = Fit::of(asked.iter().map(|asked| (asked.charge.shadow, asked.reading.is_allowed())));
+    charged.hold_on();
+    Poll::Ready(Ok(std::mem::take(charged)))
 }
