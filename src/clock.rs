@@ -53,6 +53,11 @@ impl ManualClock {
         self.shift(|now| now.saturating_sub(nanos(by)));
     }
 
+    /// How far it is from its own zero.
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.read())
+    }
+
     fn shift(&self, to: impl Fn(u64) -> u64) {
         // The closure always answers `Some`, so there is always a new value.
         let _ = self.nanos.fetch_update(Relaxed, Relaxed, |now| Some(to(now)));

@@ -1,6 +1,6 @@
 //! What happened, for whoever wants to know.
 
-use crate::{LimitStatus, PermitStatus, Quota, identity::ClientLabel};
+use crate::{Grant, LimitStatus, PermitStatus, Quota, identity::ClientLabel};
 use http::Method;
 use std::{fmt, time::Duration};
 
@@ -57,6 +57,27 @@ pub enum Event<'a> {
     UntrustedProxy {
         /// What to do about it.
         advice: &'a str,
+    },
+    /// A client came that the registry did not know, and was created in the tier `default`.
+    ClientCreated {
+        /// Its id.
+        client_id: &'a str,
+    },
+    /// Requests came without a client's id and were counted for the fallback client. It is told at most once a minute.
+    Fallback {
+        /// The id of the fallback client.
+        client_id: &'a str,
+        /// How many such requests there were since the start.
+        uses: u64,
+    },
+    /// A client brought other limits along with a request.
+    Override {
+        /// Its id.
+        client_id: &'a str,
+        /// What it asked for; nothing where that could not be read.
+        wanted: Option<&'a Grant>,
+        /// Why that was refused, unless it was accepted.
+        refused: Option<&'a str>,
     },
     /// A limit's quota was changed.
     QuotaChanged {

@@ -49,9 +49,12 @@ pub(crate) enum Material {
     Limit = 6,
     Mix = 7,
     Permit = 8,
+    /// The one client that all unknown ones share.
+    Unknown = 9,
 }
 
 /// The limiter's secret, and the two ways in which it makes keys.
+#[derive(Clone)]
 pub(crate) struct Keys {
     hasher: SipHasher13,
     mix: [u64; 4],

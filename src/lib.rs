@@ -44,6 +44,7 @@
 //!
 //! | feature | |
 //! |---|---|
+//! | `journal` | keeps the clients of a [`MemoryRegistry`] in a file |
 //! | `axum` | reads axum's `ConnectInfo` and `MatchedPath`, and its `MockConnectInfo` in tests |
 //!
 //! # More
@@ -66,6 +67,7 @@ mod observe;
 mod permit;
 mod policy;
 mod quota;
+mod registry;
 mod response;
 mod status;
 mod store;
@@ -82,6 +84,13 @@ pub use limiter::{
 };
 pub use policy::{Ban, Concurrency, Cost, Limit, Policy, Rule, Settle};
 pub use quota::{Quota, Rate};
+#[cfg(feature = "journal")]
+pub use registry::JournalError;
+pub use registry::{
+    ApiKey, BeforeAfter, Changed, ClientChange, ClientPage, ClientPatch, ClientRecord, Clients, Grant,
+    IdRule, IssuedKey, KeyHash, MemoryRegistry, Overrides, Registry, RegistryAnswer, RegistryError,
+    TemporaryGrant, TierChange, Tiers, UnknownClients, Watcher,
+};
 pub use response::{HeaderStyle, Reason, Refusal};
 pub use status::{LimitStatus, PermitStatus};
 pub use store::{Charge, Op, Place, Reading, Store, StoreError, StoreFuture};

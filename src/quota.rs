@@ -338,6 +338,25 @@ impl Rate {
         }
     }
 
+    /// The plainest quota that is counted like this, for rates whose quota is not at hand.
+    pub(crate) fn quota(self) -> Quota {
+        let burst = u64::from(self.burst.get());
+        let counted_alike = |amount: &u64, seconds: u64| {
+            *amount > 0 && (seconds * SECOND as u64).div_ceil(*amount) == self.interval_ns()
+        };
+        let in_seconds = |amount, seconds| Quota::per(amount, Duration::from_secs(seconds));
+        let periods = || [1, 60, 3_600, 86_400].into_iter();
+        // Most have no burst of their own.
+        if let Some(seconds) = periods().find(|seconds| counted_alike(&burst, *seconds)) {
+            return in_seconds(burst, seconds);
+        }
+        let plain = periods().find_map(|seconds| {
+            let nearest = (seconds * SECOND as u64 + self.interval_ns() / 2) / self.interval_ns();
+            Some(nearest).filter(|amount| counted_alike(amount, seconds)).map(|n| in_seconds(n, seconds))
+        });
+        plain.unwrap_or(Quota::per(1, self.interval())).burst(burst)
+    }
+
     #[cfg(test)]
     pub(crate) fn for_test(interval_ns: u64, burst: u32) -> Self {
         let burst = NonZeroU32::new(burst).expect("a burst of at least 1");

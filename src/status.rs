@@ -9,6 +9,8 @@ pub struct LimitStatus<'a> {
     pub(crate) rule: &'a str,
     pub(crate) words: &'a Words,
     pub(crate) quota: &'a LiveQuota,
+    /// Whether the client was granted another quota than the limit's.
+    pub(crate) own: bool,
     pub(crate) rate: Rate,
     pub(crate) reading: Reading,
     pub(crate) shadow: bool,
@@ -50,7 +52,7 @@ impl<'a> LimitStatus<'a> {
 
     /// The quota in force.
     pub fn quota(&self) -> Quota {
-        self.quota.quota()
+        if self.own { self.rate.quota() } else { self.quota.quota() }
     }
 
     /// The quota as it was counted.
@@ -80,7 +82,7 @@ impl<'a> LimitStatus<'a> {
 
     /// The words that were made beforehand, unless they tell of another quota than the one in force.
     pub(crate) fn told(&self) -> Option<&'a Words> {
-        self.quota.is_unchanged().then_some(self.words)
+        (!self.own && self.quota.is_unchanged()).then_some(self.words)
     }
 }
 

@@ -25,5 +25,5 @@ pub(crate) use peer::peer;
 pub use rejection::Rejection;
 pub use source::Source;
 pub(crate) use source::{Identify, client_address};
-pub(crate) use value::ClientLabel;
 pub use value::Identity;
+pub(crate) use value::{Claim, ClientLabel};

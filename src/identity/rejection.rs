@@ -25,10 +25,16 @@ pub enum Rejection {
     MissingAddress,
     /// Fewer trusted proxies than configured vouch for the client's address.
     ShortChain,
+    /// The client's id cannot be one.
+    MalformedClientId,
+    /// The registry has no such client or API key.
+    UnknownClient,
+    /// The client is disabled.
+    DisabledClient,
 }
 
 impl Rejection {
-    /// 401 where a credential is missing or malformed, 400 for addresses and headers.
+    /// 401 where a credential is missing or malformed or a client is unknown or disabled, 400 for addresses, headers and ids.
     pub const fn status(self) -> StatusCode {
         if self.scheme().is_some() { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST }
     }
@@ -45,7 +51,11 @@ impl Rejection {
     pub(crate) const fn is_malformed(self) -> bool {
         matches!(
             self,
-            Self::MalformedToken | Self::MalformedApiKey | Self::MalformedHeader | Self::ShortChain
+            Self::MalformedToken
+                | Self::MalformedApiKey
+                | Self::MalformedHeader
+                | Self::ShortChain
+                | Self::MalformedClientId
         )
     }
 
@@ -54,7 +64,12 @@ impl Rejection {
             Self::MissingToken | Self::MissingLogin => Some("Bearer"),
             Self::MalformedToken => Some("Bearer error=\"invalid_token\""),
             Self::MissingApiKey | Self::MalformedApiKey => Some("ApiKey"),
-            Self::MissingHeader | Self::MalformedHeader | Self::MissingAddress | Self::ShortChain => None,
+            Self::UnknownClient | Self::DisabledClient => Some("ApiKey"),
+            Self::MissingHeader
+            | Self::MalformedHeader
+            | Self::MissingAddress
+            | Self::ShortChain
+            | Self::MalformedClientId => None,
         }
     }
 
@@ -76,6 +91,11 @@ impl Rejection {
             Self::ShortChain => {
                 "the request came past fewer proxies than this server expects; send it to the public address"
             }
+            Self::MalformedClientId => {
+                "the client id has characters or a length that are not accepted; send the one that was given to you"
+            }
+            Self::UnknownClient => "no client of that name or API key is known; ask for one to be set up",
+            Self::DisabledClient => "the client is disabled; ask for it to be enabled",
         }
     }
 }

@@ -108,6 +108,7 @@ impl Source {
     pub fn or(mut self, next: Self) -> Self {
         self.identify.steps.extend(next.identify.steps);
         self.identify.refuse |= next.identify.refuse;
+        self.identify.registered |= next.identify.registered;
         self.mistakes.extend(next.mistakes);
         self
     }
@@ -131,19 +132,33 @@ impl Source {
         self
     }
 
+    /// Whom this source finds is a client of the limiter's [`Clients`](crate::Clients): by its id in a header or a name,
+    /// or by an API key that was issued for it. However it is found, it is one client, and the same as
+    /// [`Identity::name`] with its id.
+    ///
+    /// Addresses in the chain are not looked up. A request of a client that is disabled, or of one that is unknown where
+    /// that is refused, gets a 401, and one with a malformed id a 400.
+    pub fn registered(mut self) -> Self {
+        self.identify.registered = true;
+        self
+    }
+
     pub(crate) fn compile(&self, mistakes: &mut Vec<Mistake>) -> Identify {
         mistakes.extend_from_slice(&self.mistakes);
         self.identify.clone()
     }
 
     fn new(step: Step) -> Self {
-        Self { identify: Identify { steps: vec![step], refuse: false }, mistakes: Vec::new() }
+        Self {
+            identify: Identify { steps: vec![step], refuse: false, registered: false },
+            mistakes: Vec::new(),
+        }
     }
 
     fn named(name: &str, step: Result<Step, &str>) -> Self {
         step.map_or_else(
             |reason| Self {
-                identify: Identify { steps: Vec::new(), refuse: false },
+                identify: Identify { steps: Vec::new(), refuse: false, registered: false },
                 mistakes: vec![Mistake::Source { name: name.into(), reason: reason.into() }],
             },
             Self::new,
@@ -177,6 +192,8 @@ fn header_name(name: &str) -> Result<HeaderName, &'static str> {
 pub(crate) struct Identify {
     steps: Vec<Step>,
     refuse: bool,
+    /// Whether whom it finds is looked up in the registry.
+    pub(crate) registered: bool,
 }
 
 impl Identify {

@@ -81,6 +81,17 @@ impl<'a> Identity<'a> {
         }
     }
 
+    /// What it says, for those who look for the client by it.
+    pub(crate) fn claim(&self) -> Claim<'_> {
+        match &self.0 {
+            Kind::Address(_) => Claim::Address,
+            Kind::ApiKey(key) => Claim::Secret(key),
+            Kind::Header(_, value) => Claim::Name(value),
+            Kind::Name(name) => Claim::Name(name.as_bytes()),
+            Kind::Anonymous => Claim::Nobody,
+        }
+    }
+
     pub(crate) fn key(&self, keys: &Keys) -> Key {
         match &self.0 {
             Kind::Address(network) => network.key(keys),
@@ -109,6 +120,15 @@ impl<'a> Identity<'a> {
             Kind::Anonymous => ANONYMOUS,
         }
     }
+}
+
+/// What an identity says, whatever it was found in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Claim<'a> {
+    Address,
+    Secret(&'a [u8]),
+    Name(&'a [u8]),
+    Nobody,
 }
 
 fn bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {

@@ -1,5 +1,9 @@
 use super::{ThrottleBody, layer::Face, service::Course, settle::After};
-use crate::{RequestHead, limiter::Pending, response::Fields};
+use crate::{
+    RequestHead,
+    limiter::{Pending, Verdict},
+    response::Fields,
+};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
@@ -111,7 +115,14 @@ where
                     let Some(waiting) = waiting.take() else { return Poll::Pending };
                     let Waiting { face, mut service, mut request, .. } = *waiting;
                     match verdict {
-                        Ok(mut charged) => {
+                        Ok(Verdict::Known(known, looked)) => {
+                            face.limiter.inner.note_looked(&looked);
+                            let course = face.course(&RequestHead::new(&request), &known);
+                            state!(course, service, request, |pending| {
+                                State::waiting(pending, face, service, request)
+                            })
+                        }
+                        Ok(Verdict::Charged(mut charged)) => {
                             let course = face.decide(&mut charged, &RequestHead::new(&request));
                             state!(course, service, request, |pending| {
                                 State::waiting(pending, face, service, request)

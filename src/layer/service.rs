@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Decision, HeaderStyle, Reason, Refusal, RequestHead, StoreError,
-    limiter::{Admission, Charged, Pending},
+    limiter::{Admission, Charged, Known, Pending},
     response::Fields,
 };
 use bytes::Bytes;
@@ -54,7 +54,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let course = self.face.course(&RequestHead::new(&request));
+        let course = self.face.course(&RequestHead::new(&request), &[]);
         let state = state!(course, self.inner, request, |pending| {
             // The service that was polled ready goes along; the clone that stays has to be polled again.
             let clone = self.inner.clone();
@@ -82,11 +82,11 @@ pub(super) enum Course {
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
 impl Face {
-    /// What becomes of a request. All that does not depend on the wrapped service's types is in here.
+    /// What becomes of a request; `known` are clients that were looked up elsewhere for it. All that does not depend on the wrapped service's types is in here.
     #[inline(never)]
-    fn course(self: &Arc<Self>, head: &RequestHead<'_>) -> Course {
+    pub(super) fn course(self: &Arc<Self>, head: &RequestHead<'_>, known: &[Known]) -> Course {
         let mut charged = Charged::default();
-        match self.limiter.inner.admit(head, &mut charged) {
+        match self.limiter.inner.admit(head, &mut charged, known) {
             Admission::Free => Course::Pass,
             Admission::Decided => self.decide(&mut charged, head),
             Admission::Refused(reason) => Course::Refuse(self.refuse(reason, None, *head)),

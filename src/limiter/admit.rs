@@ -2,11 +2,12 @@
 
 use super::{
     Charged, Inner, Pending,
-    asking::{Asking, Standing, matched_path, path},
+    asking::{Asking, Standing, Stop, matched_path, path},
+    grants::Known,
     held::Outcome,
 };
 use crate::{
-    Charge, Op, Place, RequestHead,
+    Charge, Op, Place, Rate, RequestHead,
     identity::{ClientLabel, peer},
     policy::{CompiledLimit, Paths},
     response::Reason,
@@ -22,16 +23,17 @@ pub(crate) enum Admission {
     Free,
     /// Limits apply, and have said what they say.
     Decided,
-    /// Limits apply, and a remote store is being asked.
+    /// Limits apply, and a registry or a store elsewhere is being asked.
     Waiting(Pending),
     /// It is refused before any limit was asked.
     Refused(Reason),
 }
 
 impl Inner {
-    /// Asks all limits that apply to a request; what they say is in `charged`, which comes empty.
-    pub(crate) fn admit(&self, head: &RequestHead<'_>, charged: &mut Charged) -> Admission {
-        let mut asking = Asking::new(self, head);
+    /// Asks all limits that apply to a request; what they say is in `charged`, which comes empty. `known` are clients that
+    /// were looked up elsewhere for it.
+    pub(crate) fn admit(&self, head: &RequestHead<'_>, charged: &mut Charged, known: &[Known]) -> Admission {
+        let mut asking = Asking::new(self, head, known);
         if self.policy.has_exemptions {
             match self.exempt(&mut asking) {
                 Admission::Decided => {}
@@ -42,7 +44,8 @@ impl Inner {
             Ok(()) if asking.demands.is_some() => self.admit_held(&mut asking, charged),
             Ok(()) if charged.asked.is_empty() => Admission::Free,
             Ok(()) => self.engine.ask(charged).map_or(Admission::Decided, Admission::Waiting),
-            Err(reason) => self.reject(reason, None, *head),
+            Err(Stop::Refused(reason)) => self.reject(reason, None, *head),
+            Err(Stop::Unknown(lookup)) => Admission::Waiting(Pending::registry(lookup, known)),
         }
     }
 
@@ -95,7 +98,10 @@ impl Inner {
 
     #[cold]
     fn reject(&self, reason: Reason, client: Option<ClientLabel>, head: RequestHead<'_>) -> Admission {
-        self.report_refused(&reason, client, head);
+        // That a registry is down was told when it was asked.
+        if !matches!(reason, Reason::StoreDown { .. }) {
+            self.report_refused(&reason, client, head);
+        }
         Admission::Refused(reason)
     }
 
@@ -127,8 +133,7 @@ impl Inner {
 
 impl CompiledLimit {
     #[inline(always)]
-    pub(super) fn charge(&self, place: Place, op: Op, shadow: bool) -> Charge {
-        let rate = self.quota.rate();
+    pub(super) fn charge(&self, rate: Rate, place: Place, op: Op, shadow: bool) -> Charge {
         Charge { place, limit: self.id, rate, max_debt: self.max_debt(rate.burst()), op, shadow }
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! What few policies need is in functions that are not inlined, out of the way of the others.
 
-use super::{Charged, Inner, held::Demands};
+use super::{
+    Charged, Inner,
+    grants::{Denied, Granted, Known, Lookup},
+    held::Demands,
+};
 use crate::{
     Identity, Key, Place, RequestHead,
     identity::{ClientLabel, Rejection, client_address, peer},
@@ -10,7 +14,7 @@ use crate::{
     response::Reason,
 };
 use smallvec::{SmallVec, smallvec};
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 /// The request's route: as the router named it, and as its path may be read.
 struct Route<'a> {
@@ -34,21 +38,33 @@ pub(super) struct Asking<'a> {
     client: Option<(usize, Key)>,
     /// The permits that the request needs. Boxed, because few policies have any.
     pub(super) demands: Option<Box<Demands>>,
+    /// Clients that were looked up elsewhere for this request.
+    known: &'a [Known],
 }
 
+/// Why no limit is asked.
+pub(super) enum Stop {
+    Refused(Reason),
+    /// A client has to be looked up elsewhere first.
+    Unknown(Lookup),
+}
+
+/// How long to wait before a registry that failed is worth another try.
+const REGISTRY_RETRY: Duration = Duration::from_secs(1);
+
 impl<'a> Asking<'a> {
-    pub(super) const fn new(inner: &'a Inner, head: &'a RequestHead<'a>) -> Self {
-        Self { inner, head, route: None, client: None, demands: None }
+    pub(super) const fn new(inner: &'a Inner, head: &'a RequestHead<'a>, known: &'a [Known]) -> Self {
+        Self { inner, head, route: None, client: None, demands: None, known }
     }
 
     /// The charges of every rule that matches.
-    pub(super) fn collect(&mut self, charged: &mut Charged) -> Result<(), Reason> {
+    pub(super) fn collect(&mut self, charged: &mut Charged) -> Result<(), Stop> {
         for rule in &self.inner.policy.rules {
             let matched = if rule.takes_all { Some(Match::Whole) } else { self.matches(rule) };
             let Some(matched) = matched else { continue };
             let before = charged.asked.len();
             match self.collect_rule(rule, charged) {
-                Err(reason) if rule.shadow => {
+                Err(Stop::Refused(reason)) if rule.shadow => {
                     charged.asked.truncate(before);
                     self.inner.report_would_reject(&reason, *self.head);
                 }
@@ -84,26 +100,41 @@ impl<'a> Asking<'a> {
         })
     }
 
-    fn collect_rule(&mut self, rule: &CompiledRule, charged: &mut Charged) -> Result<(), Reason> {
+    fn collect_rule(&mut self, rule: &CompiledRule, charged: &mut Charged) -> Result<(), Stop> {
+        if rule.registered {
+            return self.collect_registered(rule, charged);
+        }
         if rule.limits.is_empty() && rule.concurrency.is_empty() {
             return Ok(());
         }
-        let client = self.client(rule.source).map_err(Reason::Unidentified)?;
+        let client = self.client(rule.source).map_err(refused)?;
+        self.collect_limits(rule, client, None, charged)
+    }
+
+    #[inline(always)]
+    fn collect_limits(
+        &mut self,
+        rule: &CompiledRule,
+        client: Key,
+        granted: Option<&Granted>,
+        charged: &mut Charged,
+    ) -> Result<(), Stop> {
         for number in rule.limits.clone() {
             let limit = &self.inner.policy.limits[number];
             let cost = match limit.cost {
                 UnitCost::Fixed(units) => units,
-                _ => self.cost(limit)?,
+                _ => self.cost(limit).map_err(Stop::Refused)?,
             };
+            let rate = granted.and_then(|granted| granted.rate(limit.granted));
+            let mut take = |place| charged.take(number, limit, rate, place, cost, rule.shadow);
             match limit.scope {
                 Scope::Client(group) => {
-                    charged.take(number, limit, Place::Client(client.and(group)), cost, rule.shadow);
+                    take(Place::Client(client.and(group)));
                 }
-                Scope::Shared(place) => charged.take(number, limit, Place::Shared(place), cost, rule.shadow),
+                Scope::Shared(place) => take(Place::Shared(place)),
                 Scope::ClientAndRoute(group) => {
                     for route in self.routes(rule) {
-                        let place = Place::Client(client.and(group).and(route));
-                        charged.take(number, limit, place, cost, rule.shadow);
+                        take(Place::Client(client.and(group).and(route)));
                     }
                 }
             }
@@ -121,6 +152,74 @@ impl<'a> Asking<'a> {
         self.demands = Some(demands);
     }
 
+    /// The charges of a rule whose clients are in the registry.
+    #[inline(never)]
+    fn collect_registered(&mut self, rule: &CompiledRule, charged: &mut Charged) -> Result<(), Stop> {
+        let inner = self.inner;
+        let key = self.client(rule.source).map_err(refused)?;
+        let Some(grants) = &inner.grants else { return self.collect_limits(rule, key, None, charged) };
+        let found = grants.with(key, |granted| self.collect_granted(rule, key, granted, charged));
+        if let Some(collected) = found {
+            return collected;
+        }
+        match self.look_up(rule.source, key)? {
+            Some(granted) => self.collect_granted(rule, key, &granted, charged),
+            None => self.collect_limits(rule, key, None, charged),
+        }
+    }
+
+    fn collect_granted(
+        &mut self,
+        rule: &CompiledRule,
+        key: Key,
+        granted: &Granted,
+        charged: &mut Charged,
+    ) -> Result<(), Stop> {
+        self.inner.note_use(granted);
+        if let Some(resource) = rule.resource.as_ref().and_then(|resource| resource.of(*self.head)) {
+            if !granted.record.may_use(&resource) {
+                return Err(Stop::Refused(Reason::ResourceNotAllowed { resource: resource.into_owned() }));
+            }
+        }
+        match self.inner.overridden(granted, self.head.headers())? {
+            None => {
+                charged.registered.push((rule.number, key));
+                self.collect_limits(rule, granted.client, Some(granted), charged)
+            }
+            Some(granted) => self.collect_limits(rule, granted.client, Some(&granted), charged),
+        }
+    }
+
+    /// Looks a client up; nothing where it is not one of the registry's kind.
+    #[cold]
+    fn look_up(&self, source: usize, key: Key) -> Result<Option<Granted>, Stop> {
+        let Inner { policy, grants, .. } = self.inner;
+        let identity =
+            policy.sources[source].identify(*self.head, policy.proxies.as_ref()).map_err(refused)?;
+        let Some((grants, who)) =
+            grants.as_ref().and_then(|grants| Some((grants, grants.claimed(&identity)?)))
+        else {
+            return Ok(None);
+        };
+        let outcome = match self.known.iter().find(|(known, _)| *known == key) {
+            Some((_, outcome)) => outcome.clone(),
+            None => {
+                let address =
+                    self.address().map_err(refused)?.map_or(Identity::anonymous(), Identity::address);
+                let looked = grants.look_up(key, who, Some(address.key(&self.inner.keys)));
+                let looked = looked.map_err(Stop::Unknown)?;
+                self.inner.note_looked(&looked);
+                looked.outcome
+            }
+        };
+        outcome.map(Some).map_err(|denied| {
+            Stop::Refused(match denied {
+                Denied::Rejected(rejection) => Reason::Unidentified(rejection),
+                Denied::Down(_) => Reason::StoreDown { retry_after: REGISTRY_RETRY },
+            })
+        })
+    }
+
     fn client(&mut self, source: usize) -> Result<Key, Rejection> {
         if let Some((known, key)) = self.client {
             if known == source {
@@ -129,11 +228,19 @@ impl<'a> Asking<'a> {
         }
         let Inner { policy, keys, .. } = self.inner;
         let (key, is_somebody) = policy.sources[source].key(self.head, policy.proxies.as_ref(), keys)?;
-        if !is_somebody {
+        if !is_somebody && !self.is_stood_in_for(source) {
             self.inner.warn_anonymous(peer(self.head).is_some());
         }
         self.client = Some((source, key));
         Ok(key)
+    }
+
+    /// Whether those whom a source does not know are the registry's fallback client.
+    #[cold]
+    fn is_stood_in_for(&self, source: usize) -> bool {
+        let Inner { policy, grants, .. } = self.inner;
+        policy.sources[source].registered
+            && grants.as_ref().is_some_and(|grants| grants.office.has_fallback())
     }
 
     #[inline(never)]
@@ -214,6 +321,10 @@ impl<'a> Asking<'a> {
         }
         Ok(standing)
     }
+}
+
+const fn refused(rejection: Rejection) -> Stop {
+    Stop::Refused(Reason::Unidentified(rejection))
 }
 
 #[cfg(feature = "axum")]

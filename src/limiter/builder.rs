@@ -1,14 +1,15 @@
 use super::{
-    Engine, Inner, Limiter,
+    Engine, Grants, Inner, Limiter,
     line::{Sleep, Timer},
 };
 use crate::{
-    BuildError, ManualClock, Mistake, Observe, Policy,
+    BuildError, Clients, ManualClock, Mistake, Observe, Policy,
     ban::Bans,
     clock::Timeline,
     key::Keys,
     permit::{Capacity, Permits},
     policy::Compiled,
+    registry::Office,
     store::{Memory, Store},
 };
 use std::{fmt, sync::Arc, time::Duration};
@@ -36,6 +37,7 @@ pub struct LimiterBuilder {
     timer: Option<Timer>,
     holders: usize,
     waiters: usize,
+    clients: Option<Clients>,
 }
 
 impl LimiterBuilder {
@@ -51,6 +53,7 @@ impl LimiterBuilder {
             timer: None,
             holders: DEFAULT_HOLDERS,
             waiters: DEFAULT_WAITERS,
+            clients: None,
         }
     }
 
@@ -81,6 +84,12 @@ impl LimiterBuilder {
     /// Limiters that share a store need one and the same.
     pub fn secret(mut self, secret: [u8; 16]) -> Self {
         self.secret = Some(secret);
+        self
+    }
+
+    /// Looks the clients of [registered](crate::Source::registered) sources up in a registry.
+    pub fn clients(mut self, clients: Clients) -> Self {
+        self.clients = Some(clients);
         self
     }
 
@@ -134,6 +143,15 @@ impl LimiterBuilder {
         let mut mistakes = Vec::new();
         let policy = Compiled::new(&self.policy, &keys, &mut mistakes);
         let permits = permits(&policy, self.timer.is_some(), self.holders, self.waiters);
+        let office = self.clients.map(|clients| {
+            let clients = self.clock.iter().fold(clients, |clients, clock| clients.clock(clock.clone()));
+            Office::new(clients, &mut mistakes)
+        });
+        if office.is_none() && policy.has_registered {
+            let reason =
+                "a source is registered, and there is no registry; set one with `.clients(..)`".to_owned();
+            mistakes.push(Mistake::Setting { setting: "Source::registered", reason });
+        }
         let timeline = self.clock.map_or_else(Timeline::system, Timeline::manual);
         let engine = match self.store {
             Some(store) => Ok(Engine::Remote(store, timeline)),
@@ -147,6 +165,7 @@ impl LimiterBuilder {
             }
         };
         let bans = policy.ban.map(|(terms, clients)| Bans::new(terms, clients));
+        let grants = office.map(|office| Grants::new(office, keys.clone(), &policy));
         let inner = Inner {
             policy,
             keys,
@@ -154,6 +173,7 @@ impl LimiterBuilder {
             permits,
             bans,
             timer: self.timer,
+            grants,
             observers: self.observers,
             plain_addresses: self.plain_addresses,
             warned_anonymous: false.into(),

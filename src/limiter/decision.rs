@@ -2,7 +2,7 @@
 
 use super::{Held, Inner, Permits};
 use crate::{
-    Charge, LimitStatus, Op, PermitStatus, Place, Reading,
+    Charge, Key, LimitStatus, Op, PermitStatus, Place, Rate, Reading,
     policy::{CompiledLimit, Settlement},
     response::whole_seconds,
     status::retry_after,
@@ -32,6 +32,8 @@ pub(crate) struct Charged {
     pub(super) fit: Fit,
     /// What limits on concurrency said. Boxed, because few policies have any.
     pub(super) held: Option<Box<Held>>,
+    /// For each rule whose client was looked up, the key that it came by, unless it brought limits along.
+    pub(super) registered: SmallVec<[(usize, Key); 1]>,
 }
 
 impl Charged {
@@ -41,11 +43,13 @@ impl Charged {
         &mut self,
         number: usize,
         limit: &CompiledLimit,
+        granted: Option<Rate>,
         place: Place,
         cost: u32,
         shadow: bool,
     ) {
-        self.asked.push(Asked::new(number, limit.charge(place, Op::Take(cost), shadow)));
+        let rate = granted.unwrap_or_else(|| limit.quota.rate());
+        self.asked.push(Asked::new(number, limit.charge(rate, place, Op::Take(cost), shadow)));
     }
 
     /// Takes note of what limits on concurrency said; where they refuse, nothing is charged.
@@ -117,6 +121,10 @@ impl Charged {
 
     /// What `RateLimit-Policy` says of these limits, where that was made beforehand.
     pub(crate) fn policies<'a>(&self, inner: &'a Inner) -> Option<&'a HeaderValue> {
+        let granted = |asked: &Asked| inner.policy.limits[asked.limit].has_other_rate(asked.charge.rate);
+        if inner.policy.has_registered && self.asked.iter().any(granted) {
+            return None;
+        }
         let shown = self.asked.iter().filter(|asked| !asked.charge.shadow);
         inner.policy.told_policy(shown.map(|asked| asked.limit))
     }
@@ -140,6 +148,7 @@ pub(crate) fn statuses<'a>(asked: &[Asked], inner: &'a Inner) -> SmallVec<[Limit
             rule: &inner.policy.rules[limit.rule].name,
             words: &limit.words,
             quota: &limit.quota,
+            own: limit.has_other_rate(charge.rate),
             rate: charge.rate,
             reading: *reading,
             shadow: charge.shadow,
@@ -227,8 +236,8 @@ impl Decision {
     /// this charge is gone; where the rate has changed since, the shorter of what the old and the new one leave.
     fn give(&self, number: usize, units: u32) -> Op {
         let Asked { limit, charge, reading } = &self.charged.asked[number];
-        let [old, new] = [charge.rate, self.inner.policy.limits[*limit].quota.rate()]
-            .map(|rate| u128::from(rate.interval_ns()));
+        let [old, new] =
+            [charge.rate, self.rate(*limit, charge.rate)].map(|rate| u128::from(rate.interval_ns()));
         let age = u128::from(self.inner.engine.now().saturating_sub(self.charged.at));
         let owed = reading.reset_after().as_nanos();
         let left = [owed.saturating_sub(age) * new / old, (owed * new / old).saturating_sub(age)];
@@ -247,10 +256,21 @@ impl Decision {
         })
     }
 
+    /// The rate of a limit that is in force now for whom it was charged; `charged` is the one that was in force then.
+    fn rate(&self, limit: usize, charged: Rate) -> Rate {
+        let compiled = &self.inner.policy.limits[limit];
+        match compiled.granted {
+            None => compiled.quota.rate(),
+            Some(_) => self.inner.granted_rate(&self.charged, limit).unwrap_or(charged),
+        }
+    }
+
     /// Another charge at the same place, at the rate that is in force now.
     fn charge(&self, number: usize, op: Op) -> Asked {
-        let Asked { limit, charge: Charge { place, shadow, .. }, .. } = self.charged.asked[number];
-        Asked::new(limit, self.inner.policy.limits[limit].charge(place, op, shadow))
+        let Asked { limit, charge: Charge { place, shadow, rate: charged, .. }, .. } =
+            self.charged.asked[number];
+        let rate = self.rate(limit, charged);
+        Asked::new(limit, self.inner.policy.limits[limit].charge(rate, place, op, shadow))
     }
 }
 

@@ -1,10 +1,15 @@
 //! The store that a limiter counts in: ours without any detour, or another one behind a trait.
 
-use super::{Charged, Inner, line::Line};
+use super::{
+    Charged, Inner,
+    grants::{Known, Looked, Lookup},
+    line::Line,
+};
 use crate::clock::Timeline;
 use crate::store::{Asked, Fit, Memory, Store, StoreError, StoreFuture};
 use smallvec::SmallVec;
 use std::{
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -68,27 +73,48 @@ impl Engine {
 pub(crate) struct Pending(Box<Wait>);
 
 enum Wait {
+    /// From a registry elsewhere; with it, what registries have answered before.
+    Registry(Lookup, Vec<Known>),
     /// For permits.
     Line(Line),
-    /// For a remote store.
+    /// From a store elsewhere.
     Store(StoreFuture, Charged),
 }
 
+/// What there was to wait for.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart where it arrives")]
+pub(crate) enum Verdict {
+    /// The limits have answered.
+    Charged(Charged),
+    /// Clients are known that were not, so that the limits can be asked.
+    Known(Vec<Known>, Looked),
+}
+
 impl Pending {
+    pub(super) fn registry(lookup: Lookup, known: &[Known]) -> Self {
+        Self(Box::new(Wait::Registry(lookup, known.to_vec())))
+    }
+
     pub(super) fn line(line: Box<Line>) -> Self {
         Self(Box::new(Wait::Line(*line)))
     }
 
-    pub(crate) fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Result<Charged, StoreError>> {
+    pub(crate) fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Result<Verdict, StoreError>> {
         if let Wait::Line(line) = &mut *self.0 {
             let mut charged = ready!(line.poll(inner, cx));
             match inner.ask_held(&mut charged) {
                 Some(pending) => *self = pending,
-                None => return Poll::Ready(Ok(charged)),
+                None => return Poll::Ready(Ok(Verdict::Charged(charged))),
             }
         }
         match &mut *self.0 {
-            Wait::Store(future, charged) => poll_store(future, charged, cx),
+            Wait::Store(future, charged) => poll_store(future, charged, cx).map_ok(Verdict::Charged),
+            Wait::Registry(lookup, known) => {
+                let (key, looked) = ready!(Pin::new(lookup).poll(cx));
+                let mut known = std::mem::take(known);
+                known.push((key, looked.outcome.clone()));
+                Poll::Ready(Ok(Verdict::Known(known, looked)))
+            }
             Wait::Line(_) => Poll::Pending, // it was answered above
         }
     }

@@ -39,12 +39,12 @@ pub struct Holding<'a>(pub(super) Charging<'a>);
 
 impl<'a> Holding<'a> {
     /// The units that each limit is charged. Of each limit on concurrency it takes one permit, whatever it costs.
-    pub const fn cost(self, units: u32) -> Self {
+    pub fn cost(self, units: u32) -> Self {
         Self(self.0.cost(units))
     }
 
     /// The template of the route, for limits per client and route; without it they count as unmatched.
-    pub const fn route(self, template: &'a str) -> Self {
+    pub fn route(self, template: &'a str) -> Self {
         Self(self.0.route(template))
     }
 }

@@ -1,7 +1,7 @@
 //! Requests that wait for a permit.
 
 use super::{Charged, Inner, held::Demands};
-use crate::permit::Waiting;
+use crate::{Charge, permit::Waiting};
 use std::{
     fmt, mem,
     pin::Pin,
@@ -43,7 +43,10 @@ impl Line {
         // Quotas may have changed while it waited.
         for asked in &mut charged.asked {
             let limit = &inner.policy.limits[asked.limit];
-            asked.charge = limit.charge(asked.charge.place, asked.charge.op, asked.charge.shadow);
+            let Charge { place, op, shadow, rate, .. } = asked.charge;
+            // What a client was granted stays what it was.
+            let rate = if limit.granted.is_some() { rate } else { limit.quota.rate() };
+            asked.charge = limit.charge(rate, place, op, shadow);
         }
         charged.hold(held);
         Poll::Ready(charged)

@@ -4,9 +4,12 @@ mod admit;
 mod asking;
 mod ban;
 mod builder;
+mod charge_error;
+mod charging;
 mod client;
 mod decision;
 mod engine;
+mod grants;
 mod held;
 mod hold;
 mod line;
@@ -15,15 +18,18 @@ mod report;
 pub(crate) use admit::Admission;
 pub use ban::{BanError, Banned};
 pub use builder::LimiterBuilder;
-pub use client::{ChargeError, ChargeFuture, Charging, Client};
+pub use charge_error::ChargeError;
+pub use charging::{ChargeFuture, Charging};
+pub use client::Client;
 pub use decision::Decision;
 pub(crate) use decision::{Charged, statuses};
-pub(crate) use engine::{Engine, Pending};
+pub(crate) use engine::{Engine, Pending, Verdict};
+pub(crate) use grants::{Grants, Known};
 pub(crate) use held::{Held, Permits};
 pub use hold::{Hold, HoldFuture, Holding};
 
 use crate::{
-    BuildError, Identity, Key, Mistake, Observe, Policy, Quota, Rejection, RequestHead,
+    BuildError, Clients, Identity, Key, Mistake, Observe, Policy, Quota, Rejection, RequestHead,
     ban::Bans,
     event::Event,
     key::{Keys, Material},
@@ -63,6 +69,7 @@ pub(crate) struct Inner {
     permits: Option<permit::Permits>,
     timer: Option<line::Timer>,
     bans: Option<Bans>,
+    pub(crate) grants: Option<Arc<Grants>>,
     observers: Vec<Arc<dyn Observe>>,
     plain_addresses: bool,
     warned_anonymous: AtomicBool,
@@ -100,8 +107,7 @@ impl Limiter {
     ///
     /// The identity must be the one that the layer would find, if both are to share a quota.
     pub fn client(&self, identity: &Identity<'_>) -> Client {
-        let key = identity.key(&self.inner.keys);
-        Client::new(self.clone(), key, identity.label(key))
+        Client::new(self.clone(), identity)
     }
 
     /// Charges a client once; [`client`](Self::client) is for those who charge it again and again.
@@ -109,7 +115,17 @@ impl Limiter {
     /// See [`Client::charge`].
     pub fn charge<'a>(&'a self, identity: &Identity<'_>, rule: &'a str) -> Charging<'a> {
         let key = identity.key(&self.inner.keys);
-        Charging::new(self, key, identity.label(key), rule)
+        Charging::new(self, key, identity.label(key), self.inner.claimed(identity), rule)
+    }
+
+    /// The registry's clients, if there is a registry.
+    pub fn clients(&self) -> Option<&Clients> {
+        self.inner.grants.as_ref().map(|grants| &grants.office.clients)
+    }
+
+    /// How many requests came without a client's id and were counted for the [fallback](Clients::fallback) client.
+    pub fn fallback_uses(&self) -> u64 {
+        self.inner.grants.as_ref().map_or(0, |grants| grants.office.fallback_uses())
     }
 
     /// Puts another quota in force for a limit, from the next request on, and answers with the former one.

@@ -133,7 +133,9 @@ impl Inner {
 fn rejection(reason: &Reason) -> Option<&str> {
     match reason {
         Reason::Unidentified(rejection) => Some(rejection.detail()),
-        Reason::BadCost { detail } => Some(detail),
+        Reason::BadCost { detail } | Reason::BadOverride { detail } => Some(detail),
+        Reason::ResourceNotAllowed { .. } => Some("the client may not use the resource"),
+        Reason::OverrideNotAllowed => Some("the client may not override its limits"),
         Reason::NoRoom => Some(NO_ROOM),
         Reason::Limited | Reason::Blocked | Reason::Banned { .. } | Reason::StoreDown { .. } => None,
     }

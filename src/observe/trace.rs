@@ -47,6 +47,20 @@ pub(crate) fn trace(event: &Event<'_>) {
         Event::ConcurrencyChanged { limit, old, new } => {
             info!(target: TARGET, limit, old, new, "concurrency changed");
         }
+        Event::ClientCreated { client_id } => info!(target: TARGET, client_id, "client created"),
+        Event::Fallback { client_id, uses } => warn!(
+            target: TARGET,
+            client_id,
+            uses,
+            "requests without a client id are counted for the fallback client"
+        ),
+        Event::Override { client_id, wanted, refused } => info!(
+            target: TARGET,
+            client_id,
+            wanted = wanted.map(tracing::field::debug),
+            refused,
+            "override"
+        ),
         Event::QuotaChanged { limit, old, new } => info!(target: TARGET, limit, %old, %new, "quota changed"),
     }
 }

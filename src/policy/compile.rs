@@ -40,10 +40,14 @@ pub(crate) struct Compiled {
     pub(crate) templates: Templates,
     /// Whether any limit goes by the response.
     pub(crate) has_settlements: bool,
+    /// Whether any source looks its clients up in the registry.
+    pub(crate) has_registered: bool,
 }
 
 pub(crate) struct CompiledRule {
     pub(crate) name: String,
+    /// Its place in the policy.
+    pub(crate) number: usize,
     pub(crate) matcher: Matcher,
     pub(crate) when: Option<super::When>,
     /// Whether it is for each and every request.
@@ -58,6 +62,9 @@ pub(crate) struct CompiledRule {
     /// Whether it ends the search. One that only watches never does, or it would let requests by the rules behind it.
     pub(crate) only: bool,
     pub(crate) by_hand: bool,
+    /// Whether its clients are looked up in the registry.
+    pub(crate) registered: bool,
+    pub(crate) resource: Option<super::Resource>,
     /// What `RateLimit-Policy` says of all its limits, while their quotas are those that they were built with.
     policy: Option<HeaderValue>,
 }
@@ -77,6 +84,8 @@ pub(crate) struct CompiledLimit {
     pub(crate) scope: Scope,
     pub(crate) cost: UnitCost,
     pub(crate) settle: Option<Settlement>,
+    /// Its number among the limits whose quota registered clients are granted.
+    pub(crate) granted: Option<usize>,
     max_debt: Option<u32>,
 }
 
@@ -85,6 +94,11 @@ impl CompiledLimit {
     pub(crate) fn set_quota(&self, rule: &str, quota: Quota) -> Result<Quota, Mistake> {
         let rate = checked_rate(rule, &self.words.name, quota, &self.cost)?;
         Ok(self.quota.set(quota, rate))
+    }
+
+    /// Whether a client was granted another rate than the limit's.
+    pub(crate) fn has_other_rate(&self, rate: Rate) -> bool {
+        self.granted.is_some() && rate != self.quota.rate()
     }
 
     pub(crate) fn max_debt(&self, burst: NonZeroU32) -> u32 {
@@ -179,12 +193,13 @@ impl Compiler<'_> {
                 sources.push(source.compile(self.mistakes));
                 sources.len() - 1
             });
-            let compiled = self.rule(number, rule, source);
+            let compiled = self.rule(number, rule, source, &sources);
             self.check_place(&rules, &compiled);
             rules.push(compiled);
         }
         let allowed = List::compile(&policy.allowed, "allow list", self.keys, self.mistakes);
         let blocked = List::compile(&policy.blocked, "block list", self.keys, self.mistakes);
+        let has_registered = sources.iter().any(|source| source.registered);
         let patterns = policy.rules.iter().flat_map(|rule| &rule.patterns);
         let ban = policy.ban.as_ref().map(Ban::compile).transpose();
         let ban = ban.map_err(|mistake| self.mistakes.push(mistake)).ok().flatten();
@@ -201,6 +216,7 @@ impl Compiler<'_> {
             blocked,
             exempt_preflights: policy.exempt_preflights,
             ban,
+            has_registered,
             has_exemptions,
             templates: Templates::new(patterns.map(String::as_str)),
             has_settlements: policy
@@ -222,8 +238,10 @@ impl Compiler<'_> {
         }
     }
 
-    fn rule(&mut self, number: usize, rule: &Rule, source: usize) -> CompiledRule {
+    fn rule(&mut self, number: usize, rule: &Rule, source: usize, sources: &[Identify]) -> CompiledRule {
         self.name(&rule.name);
+        let registered = sources[source].registered;
+        self.check_registered(rule, registered);
         let first = self.limits.len();
         for limit in &rule.limits {
             self.limit(number, rule, limit);
@@ -240,6 +258,7 @@ impl Compiler<'_> {
         });
         CompiledRule {
             name: rule.name.clone(),
+            number,
             matcher: Matcher::compile(&rule.name, &rule.methods, &rule.patterns, self.mistakes),
             when: rule.when.clone(),
             takes_all: rule.methods.is_empty()
@@ -252,6 +271,8 @@ impl Compiler<'_> {
             shadow: rule.shadow,
             only: rule.only && !rule.shadow && !rule.by_hand,
             by_hand: rule.by_hand,
+            registered,
+            resource: rule.resource.clone(),
             policy: policy.flatten(),
         }
     }
@@ -275,6 +296,7 @@ impl Compiler<'_> {
             scope,
             cost,
             settle,
+            granted: limit.granted.then(|| self.granted()),
             max_debt: limit.max_debt,
         };
         self.limits.push(compiled);
@@ -301,6 +323,34 @@ impl Compiler<'_> {
             self.mistakes.push(Mistake::DuplicateLimit { rule, limit });
         }
         is_new
+    }
+
+    /// The number of one more granted limit.
+    fn granted(&self) -> usize {
+        self.limits.iter().filter(|limit| limit.granted.is_some()).count()
+    }
+
+    /// What is granted to clients, only those have whom the registry knows.
+    fn check_registered(&mut self, rule: &Rule, registered: bool) {
+        let mut mistake = |setting, reason: String| {
+            let reason = format!("rule {:?}: {reason}", rule.name);
+            self.mistakes.push(Mistake::Setting { setting, reason });
+        };
+        for limit in rule.limits.iter().filter(|limit| limit.granted) {
+            if limit.shares == Shares::All {
+                let reason = "all clients share it, so that no client can have a quota of its own";
+                mistake("Limit::granted", format!("limit {:?}: {reason}", limit.name));
+            }
+            if !registered {
+                let reason =
+                    "its clients are not looked up in the registry; add `.registered()` to the source";
+                mistake("Limit::granted", format!("limit {:?}: {reason}", limit.name));
+            }
+        }
+        if rule.resource.is_some() && !registered {
+            let reason = "its clients are not looked up in the registry; add `.registered()` to the source";
+            mistake("Rule::resource", reason.to_owned());
+        }
     }
 
     fn scope(&mut self, shares: Shares) -> Option<Scope> {

@@ -23,7 +23,7 @@ use http::Method;
 pub(crate) use lists::List;
 pub(crate) use matcher::Match;
 pub(crate) use paths::Paths;
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// Who is asking, which rules apply to whom, and whom none applies to.
 ///
@@ -162,7 +162,27 @@ pub struct Rule {
     pub(crate) shadow: bool,
     pub(crate) only: bool,
     pub(crate) by_hand: bool,
+    pub(crate) resource: Option<Resource>,
 }
+
+/// What a client must be allowed to use.
+#[derive(Clone)]
+pub(crate) enum Resource {
+    Named(String),
+    By(ResourceOf),
+}
+
+impl Resource {
+    /// The resource that a request is for.
+    pub(crate) fn of<'a>(&'a self, head: RequestHead<'a>) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Named(name) => Some(Cow::Borrowed(name)),
+            Self::By(resource) => resource(head),
+        }
+    }
+}
+
+type ResourceOf = Arc<dyn for<'a> Fn(RequestHead<'a>) -> Option<Cow<'a, str>> + Send + Sync>;
 
 type When = Arc<dyn Fn(RequestHead<'_>) -> bool + Send + Sync>;
 
@@ -180,6 +200,7 @@ impl Rule {
             shadow: false,
             only: false,
             by_hand: false,
+            resource: None,
         }
     }
 
@@ -212,6 +233,24 @@ impl Rule {
     #[must_use]
     pub fn identify(mut self, source: Source) -> Self {
         self.source = Some(source);
+        self
+    }
+
+    /// Only for clients that may use this resource, as [`ClientRecord::allowed_queues`](crate::ClientRecord::allowed_queues)
+    /// says; others get a 403. The rule's source must be [registered](Source::registered).
+    #[must_use]
+    pub fn resource(mut self, name: impl Into<String>) -> Self {
+        self.resource = Some(Resource::Named(name.into()));
+        self
+    }
+
+    /// The same for the resource that a closure finds in the request, if it does.
+    #[must_use]
+    pub fn resource_by(
+        mut self,
+        resource: impl for<'a> Fn(RequestHead<'a>) -> Option<Cow<'a, str>> + Send + Sync + 'static,
+    ) -> Self {
+        self.resource = Some(Resource::By(Arc::new(resource)));
         self
     }
 
@@ -277,6 +316,7 @@ pub struct Limit {
     pub(crate) cost: Cost,
     pub(crate) settle: Option<Settle>,
     pub(crate) max_debt: Option<u32>,
+    pub(crate) granted: bool,
 }
 
 /// Who shares a quota.
@@ -307,7 +347,24 @@ impl Limit {
     }
 
     fn new(name: impl Into<String>, quota: Quota, shares: Shares) -> Self {
-        Self { name: name.into(), quota, shares, cost: Cost::fixed(1), settle: None, max_debt: None }
+        Self {
+            name: name.into(),
+            quota,
+            shares,
+            cost: Cost::fixed(1),
+            settle: None,
+            max_debt: None,
+            granted: false,
+        }
+    }
+
+    /// Registered clients have the quota that they were granted, if they were granted one, instead of this one: by
+    /// `requests_per_min` where the limit is named `requests`, else by the name among a grant's
+    /// [limits](crate::Grant::limit). The rule's source must be [registered](Source::registered).
+    #[must_use]
+    pub const fn granted(mut self) -> Self {
+        self.granted = true;
+        self
     }
 
     /// How many units a request takes; 1 unless set.

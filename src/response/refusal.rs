@@ -49,6 +49,18 @@ pub enum Reason {
     },
     /// The request does not say who is asking, or says it wrongly: 401 for a credential, 400 for an address or header.
     Unidentified(Rejection),
+    /// The client may not use the resource that the request is for: 403.
+    ResourceNotAllowed {
+        /// The resource.
+        resource: String,
+    },
+    /// The request brings limits along that are malformed or too high: 400.
+    BadOverride {
+        /// What is wrong and what is accepted, without a full stop.
+        detail: String,
+    },
+    /// The request brings limits along, which its client may not: 403.
+    OverrideNotAllowed,
     /// The request says a cost that is malformed or not accepted: 400.
     BadCost {
         /// What is wrong and what is accepted, without a full stop.
@@ -103,9 +115,12 @@ impl<'a> Refusal<'a> {
     pub const fn status(&self) -> StatusCode {
         match self.reason {
             Reason::Limited => StatusCode::TOO_MANY_REQUESTS,
-            Reason::Blocked | Reason::Banned { .. } => StatusCode::FORBIDDEN,
+            Reason::Blocked
+            | Reason::Banned { .. }
+            | Reason::ResourceNotAllowed { .. }
+            | Reason::OverrideNotAllowed => StatusCode::FORBIDDEN,
             Reason::Unidentified(rejection) => rejection.status(),
-            Reason::BadCost { .. } => StatusCode::BAD_REQUEST,
+            Reason::BadCost { .. } | Reason::BadOverride { .. } => StatusCode::BAD_REQUEST,
             Reason::StoreDown { .. } | Reason::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -308,8 +323,12 @@ impl RefusalStyle {
             Reason::Blocked => out.ours("This client is blocked."),
             Reason::Banned { .. } => out.ours("This client is banned."),
             Reason::Unidentified(rejection) => out.theirs(&format!("{rejection}.")),
-            Reason::BadCost { detail } => out.theirs(&format!("{detail}.")),
             Reason::NoRoom => out.ours("Too many requests are running at the moment."),
+            Reason::BadCost { detail } | Reason::BadOverride { detail } => out.theirs(&format!("{detail}.")),
+            Reason::ResourceNotAllowed { resource } => {
+                out.theirs(&format!("This client may not use {resource:?}."));
+            }
+            Reason::OverrideNotAllowed => out.ours("This client may not override its limits."),
             Reason::StoreDown { .. } => out.ours("Requests cannot be counted at the moment."),
         }
         if let Some(secs) = refusal.retry_after_secs {

@@ -18,7 +18,7 @@ const QUOTA: Quota = Quota::per(100, Duration::from_secs(60));
 fn status(limit: &str, rate: Rate, reading: Reading) -> LimitStatus<'static> {
     let (words, quota) =
         (Box::leak(Box::new(words(limit, QUOTA, rate))), Box::leak(Box::new(LiveQuota::new(QUOTA, rate))));
-    LimitStatus { rule: "rule", words, quota, rate, reading, shadow: false }
+    LimitStatus { rule: "rule", words, quota, rate, reading, shadow: false, own: false }
 }
 
 fn allowed(limit: &str, interval: u64, burst: u32, debt: u64) -> LimitStatus<'static> {

@@ -1,0 +1,399 @@
+//! A charge by hand on its way.
+
+use super::{
+    ChargeError, Charged, Limiter, Pending, Verdict,
+    grants::{Denied, Granted, Lookup, Outcome},
+    held::{Demands, Outcome as Held},
+};
+use crate::{
+    Decision, Grant, Identity, Key, Op, StoreError,
+    identity::ClientLabel,
+    policy::{CompiledRule, List, Scope},
+    registry::{Refused, Who},
+    store::Asked,
+};
+use smallvec::smallvec;
+use std::{
+    fmt,
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+/// A charge, a peek or a reset that is being put together; await it.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is charged before it is awaited, or made a future"]
+pub struct Charging<'a> {
+    limiter: &'a Limiter,
+    key: Key,
+    label: ClientLabel,
+    rule: &'a str,
+    route: Option<&'a str>,
+    cost: Option<u32>,
+    act: Act,
+    who: Option<Arc<Who>>,
+    address: Option<IpAddr>,
+    resource: Option<&'a str>,
+    limits: Option<&'a Grant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Take,
+    Hold,
+    Peek,
+    Reset,
+}
+
+impl Act {
+    const fn takes(self) -> bool {
+        matches!(self, Self::Take | Self::Hold)
+    }
+}
+
+impl<'a> Charging<'a> {
+    pub(super) const fn new(
+        limiter: &'a Limiter,
+        key: Key,
+        label: ClientLabel,
+        who: Option<Arc<Who>>,
+        rule: &'a str,
+    ) -> Self {
+        Self {
+            limiter,
+            key,
+            label,
+            rule,
+            route: None,
+            cost: None,
+            act: Act::Take,
+            who,
+            address: None,
+            resource: None,
+            limits: None,
+        }
+    }
+
+    pub(super) const fn holding(mut self) -> Self {
+        self.act = Act::Hold;
+        self
+    }
+
+    pub(super) const fn only_asking(mut self) -> Self {
+        self.act = Act::Peek;
+        self
+    }
+
+    pub(super) const fn forgiving(mut self) -> Self {
+        self.act = Act::Reset;
+        self
+    }
+
+    /// The units that each limit is charged.
+    pub const fn cost(mut self, units: u32) -> Self {
+        self.cost = Some(units);
+        self
+    }
+
+    /// The template of the route, for limits per client and route; without it they count as unmatched.
+    pub const fn route(mut self, template: &'a str) -> Self {
+        self.route = Some(template);
+        self
+    }
+
+    /// Where the client is, by which new clients of a registry are counted. Without it all that are charged by hand share
+    /// one count.
+    pub const fn address(mut self, address: IpAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// The resource that it is for, which a registered client must be allowed to use.
+    pub const fn resource(mut self, name: &'a str) -> Self {
+        self.resource = Some(name);
+        self
+    }
+
+    /// Overrides what a registered client was granted, if it may (see [`Overrides`](crate::Overrides)).
+    pub const fn with_limits(mut self, limits: &'a Grant) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Asks, or answers with what is to be waited for; `known` is the client, once it was looked up elsewhere. What the
+    /// limits say is in `charged`, which comes empty.
+    fn ask(&self, known: Option<Outcome>, charged: &mut Charged) -> Result<Option<Pending>, ChargeError> {
+        let inner = &self.limiter.inner;
+        let Some(rule) = inner.policy.rule(self.rule) else {
+            let known = inner.policy.rules.iter().map(|rule| rule.name.clone()).collect();
+            return Err(ChargeError::UnknownRule { rule: self.rule.to_owned(), known });
+        };
+        let goes_by_lists = self.act != Act::Reset && inner.policy.has_exemptions;
+        if goes_by_lists {
+            if let Some(retry_after) = inner.banned_client(self.key) {
+                return Err(ChargeError::Banned { retry_after });
+            }
+            if self.is_on(&inner.policy.blocked) {
+                return Err(ChargeError::Blocked);
+            }
+        }
+        if goes_by_lists && self.is_on(&inner.policy.allowed) {
+            return Ok(inner.engine.ask(charged));
+        }
+        if let Some(lookup) = self.collect_for(rule, known, charged)? {
+            return Ok(Some(Pending::registry(lookup, &[])));
+        }
+        if self.act == Act::Hold && !rule.concurrency.is_empty() {
+            return self.ask_held(rule, charged);
+        }
+        Ok(inner.engine.ask(charged))
+    }
+
+    /// Permits first, and then the charge.
+    #[inline(never)]
+    fn ask_held(&self, rule: &CompiledRule, charged: &mut Charged) -> Result<Option<Pending>, ChargeError> {
+        let inner = &self.limiter.inner;
+        let mut demands = Demands::new(self.key);
+        demands.add(inner, rule, self.key, || smallvec![inner.route_key(self.route)]);
+        match inner.hold(demands) {
+            Ok(Held::Answered(held)) => {
+                charged.hold(held);
+                Ok(inner.ask_held(charged))
+            }
+            Ok(Held::Waits(mut line)) => {
+                line.charged = std::mem::take(charged);
+                Ok(Some(Pending::line(line)))
+            }
+            Err(_) => Err(ChargeError::NoRoom),
+        }
+    }
+
+    /// The charges of a rule, for the client as the registry knows it if the rule goes by that.
+    fn collect_for(
+        &self,
+        rule: &CompiledRule,
+        known: Option<Outcome>,
+        charged: &mut Charged,
+    ) -> Result<Option<Lookup>, ChargeError> {
+        let inner = &self.limiter.inner;
+        let registry = inner.grants.as_ref().zip(self.who.as_deref()).filter(|_| rule.registered);
+        let Some((grants, who)) = registry else {
+            self.collect(rule, self.key, None, charged);
+            return Ok(None);
+        };
+        let outcome = match known {
+            Some(outcome) => outcome,
+            None => {
+                let found = grants.with(self.key, |granted| self.collect_granted(rule, granted, charged));
+                if let Some(collected) = found {
+                    return collected.map(|()| None);
+                }
+                let address = self.address.map_or(Identity::anonymous(), Identity::address).key(&inner.keys);
+                let address = self.act.takes().then_some(address);
+                match grants.look_up(self.key, who.clone(), address) {
+                    Ok(looked) => {
+                        inner.note_looked(&looked);
+                        looked.outcome
+                    }
+                    Err(lookup) => return Ok(Some(lookup)),
+                }
+            }
+        };
+        match outcome {
+            Ok(granted) => self.collect_granted(rule, &granted, charged).map(|()| None),
+            Err(Denied::Rejected(rejection)) => Err(ChargeError::Rejected(rejection)),
+            Err(Denied::Down(error)) => Err(ChargeError::Store(StoreError::new(error))),
+        }
+    }
+
+    fn collect_granted(
+        &self,
+        rule: &CompiledRule,
+        granted: &Granted,
+        charged: &mut Charged,
+    ) -> Result<(), ChargeError> {
+        let inner = &self.limiter.inner;
+        if self.act.takes() {
+            inner.note_use(granted);
+        }
+        if let Some(resource) = self.resource.filter(|resource| !granted.record.may_use(resource)) {
+            return Err(ChargeError::ResourceNotAllowed { resource: resource.to_owned() });
+        }
+        let Some(limits) = self.limits else {
+            charged.registered.push((rule.number, self.key));
+            self.collect(rule, granted.client, Some(granted), charged);
+            return Ok(());
+        };
+        let overridden =
+            inner.override_with(granted, Ok(limits.clone())).map_err(|refused| match refused {
+                Refused::Client => ChargeError::OverrideNotAllowed,
+                Refused::Value(detail) => ChargeError::BadOverride { detail },
+            })?;
+        self.collect(rule, overridden.client, Some(&overridden), charged);
+        Ok(())
+    }
+
+    fn is_on(&self, list: &List) -> bool {
+        list.contains(self.key) || self.label.address.is_some_and(|net| list.contains_address(net.ip()))
+    }
+
+    fn decide(&self, charged: Charged) -> Decision {
+        let inner = &self.limiter.inner;
+        if self.act.takes() {
+            inner.report_handled(&charged, self.key, self.label, self.route);
+        }
+        Decision::new(inner.clone(), charged)
+    }
+
+    fn collect(&self, rule: &CompiledRule, client: Key, granted: Option<&Granted>, charged: &mut Charged) {
+        let inner = &self.limiter.inner;
+        for number in rule.limits.clone() {
+            let limit = &inner.policy.limits[number];
+            let cost = self.cost.unwrap_or_else(|| limit.cost.usual());
+            let op = match self.act {
+                Act::Take | Act::Hold => Op::Take(cost),
+                Act::Peek => Op::Peek(cost),
+                Act::Reset if matches!(limit.scope, Scope::Shared(_)) => Op::Peek(0),
+                Act::Reset => Op::Clear,
+            };
+            let place = limit.scope.place(client, || inner.route_key(self.route));
+            let rate = granted.and_then(|granted| granted.rate(limit.granted));
+            let rate = rate.unwrap_or_else(|| limit.quota.rate());
+            charged.asked.push(Asked::new(number, limit.charge(rate, place, op, rule.shadow)));
+        }
+    }
+}
+
+impl IntoFuture for Charging<'_> {
+    type Output = Result<Decision, ChargeError>;
+    type IntoFuture = ChargeFuture;
+
+    fn into_future(self) -> ChargeFuture {
+        ChargeFuture::new(&self)
+    }
+}
+
+/// The decision; ready when first polled, and made without allocation, where the limiter counts in memory and the client
+/// is known.
+#[must_use = "futures do nothing unless polled"]
+pub struct ChargeFuture {
+    answer: Option<Result<Decision, ChargeError>>,
+    waiting: Option<Box<Waiting>>,
+}
+
+impl ChargeFuture {
+    fn new(charging: &Charging<'_>) -> Self {
+        let mut charged = Charged::default();
+        match charging.ask(None, &mut charged) {
+            Ok(Some(pending)) => {
+                let waiting = Waiting { pending, charging: Kept::new(charging) };
+                Self { answer: None, waiting: Some(Box::new(waiting)) }
+            }
+            Ok(None) => Self { answer: Some(Ok(charging.decide(charged))), waiting: None },
+            Err(error) => Self { answer: Some(Err(error)), waiting: None },
+        }
+    }
+}
+
+/// A registry or a store elsewhere is being asked.
+struct Waiting {
+    pending: Pending,
+    charging: Kept,
+}
+
+/// A charge that borrows nothing.
+struct Kept {
+    limiter: Limiter,
+    key: Key,
+    label: ClientLabel,
+    rule: String,
+    route: Option<String>,
+    cost: Option<u32>,
+    act: Act,
+    who: Option<Arc<Who>>,
+    address: Option<IpAddr>,
+    resource: Option<String>,
+    limits: Option<Grant>,
+}
+
+impl Kept {
+    fn new(charging: &Charging<'_>) -> Self {
+        Self {
+            limiter: charging.limiter.clone(),
+            key: charging.key,
+            label: charging.label,
+            rule: charging.rule.to_owned(),
+            route: charging.route.map(str::to_owned),
+            cost: charging.cost,
+            act: charging.act,
+            who: charging.who.clone(),
+            address: charging.address,
+            resource: charging.resource.map(str::to_owned),
+            limits: charging.limits.cloned(),
+        }
+    }
+
+    fn charging(&self) -> Charging<'_> {
+        Charging {
+            limiter: &self.limiter,
+            key: self.key,
+            label: self.label,
+            rule: &self.rule,
+            route: self.route.as_deref(),
+            cost: self.cost,
+            act: self.act,
+            who: self.who.clone(),
+            address: self.address,
+            resource: self.resource.as_deref(),
+            limits: self.limits.as_ref(),
+        }
+    }
+}
+
+impl Waiting {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decision, ChargeError>> {
+        let inner = self.charging.limiter.inner.clone();
+        loop {
+            let charged = match ready!(self.pending.poll(&inner, cx)) {
+                Ok(Verdict::Charged(charged)) => charged,
+                Ok(Verdict::Known(_, looked)) => {
+                    inner.note_looked(&looked);
+                    let mut charged = Charged::default();
+                    match self.charging.charging().ask(Some(looked.outcome), &mut charged)? {
+                        None => charged,
+                        Some(pending) => {
+                            self.pending = pending;
+                            continue;
+                        }
+                    }
+                }
+                Err(error) => {
+                    inner.report_store(&error, None);
+                    return Poll::Ready(Err(ChargeError::Store(error)));
+                }
+            };
+            return Poll::Ready(Ok(self.charging.charging().decide(charged)));
+        }
+    }
+}
+
+impl Future for ChargeFuture {
+    type Output = Result<Decision, ChargeError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(waiting) = &mut self.waiting {
+            let answer = ready!(waiting.poll(cx));
+            self.waiting = None;
+            return Poll::Ready(answer);
+        }
+        let again = || Err(ChargeError::Store(StoreError::new("polled again after it had answered")));
+        Poll::Ready(self.answer.take().unwrap_or_else(again))
+    }
+}
+
+impl fmt::Debug for ChargeFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChargeFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,333 @@
+//! What registered clients were granted, as requests are counted by it.
+
+use super::{Charged, Inner, asking::Stop};
+use crate::{
+    Grant, Identity, Key, Rate, Rejection, StoreError,
+    event::Event,
+    identity::Claim,
+    key::{Keys, Material},
+    policy::Compiled,
+    registry::{Changed, ClientRecord, Found, How, KeyHash, Missing, Office, Refused, Who},
+    response::Reason,
+};
+use http::HeaderMap;
+use papaya::HashMap;
+use smallvec::SmallVec;
+use std::{
+    collections,
+    hash::{BuildHasherDefault, Hasher},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Waker},
+    time::SystemTime,
+};
+
+/// The clients that came lately, under the keys that they came by.
+///
+/// A client is looked up in the registry when it first comes, and again after it or the tiers were changed. In between,
+/// all that a request needs is found here, without a lock.
+pub(crate) struct Grants {
+    pub(crate) office: Office,
+    keys: Keys,
+    /// The names of the granted limits, in the order of their numbers.
+    names: Vec<String>,
+    cache: HashMap<Key, Granted, BuildHasherDefault<Spread>>,
+    /// Under which keys a client is there, to find them when it changes.
+    by_client: Mutex<collections::HashMap<String, SmallVec<[Key; 1]>>>,
+    /// Goes up with each change, so that nothing is kept that was read before it.
+    epoch: AtomicU64,
+}
+
+/// A client and its quotas.
+#[derive(Debug, Clone)]
+pub(crate) struct Granted {
+    /// What the client is counted under, however it came.
+    pub(crate) client: Key,
+    /// For each granted limit; nothing where the limit's own quota is in force.
+    rates: SmallVec<[Option<Rate>; 2]>,
+    pub(crate) record: Arc<ClientRecord>,
+    pub(crate) max_concurrent: u32,
+    is_fallback: bool,
+    until: Option<SystemTime>,
+}
+
+/// Who was looked for, and what was found.
+pub(crate) type Known = (Key, Outcome);
+pub(crate) type Outcome = Result<Granted, Denied>;
+
+/// Why a client may not send requests.
+#[derive(Debug, Clone)]
+pub(crate) enum Denied {
+    Rejected(Rejection),
+    /// The registry cannot be asked.
+    Down(String),
+}
+
+/// A client that is being looked for elsewhere.
+pub(crate) struct Lookup {
+    key: Key,
+    future: Pin<Box<dyn Future<Output = Looked> + Send>>,
+}
+
+/// What was found, and whether that is news.
+pub(crate) struct Looked {
+    pub(crate) outcome: Outcome,
+    pub(crate) created: bool,
+}
+
+impl Grants {
+    pub(super) fn new(office: Office, keys: Keys, policy: &Compiled) -> Arc<Self> {
+        let granted = policy.limits.iter().filter(|limit| limit.granted.is_some());
+        let grants = Arc::new(Self {
+            office,
+            keys,
+            names: granted.map(|limit| limit.words.name.clone()).collect(),
+            cache: HashMap::default(),
+            by_client: Mutex::default(),
+            epoch: AtomicU64::new(0),
+        });
+        // Weak, because registries outlive limiters.
+        let watching = Arc::downgrade(&grants);
+        grants.office.clients.watch(Box::new(move |changed| {
+            if let Some(grants) = watching.upgrade() {
+                grants.forget(changed);
+            }
+        }));
+        grants
+    }
+
+    /// Does something with what is known of a client, unless it has to be looked up.
+    #[inline]
+    pub(super) fn with<T>(&self, key: Key, f: impl FnOnce(&Granted) -> T) -> Option<T> {
+        let cache = self.cache.pin();
+        let granted = cache.get(&key)?;
+        if granted.until.is_some_and(|end| self.office.clients.now() >= end) {
+            return None;
+        }
+        Some(f(granted))
+    }
+
+    /// Looks a client up, at once where the registry is here. `address` is the key of where the request comes from; without
+    /// it the client is only asked after.
+    pub(super) fn look_up(
+        self: &Arc<Self>,
+        key: Key,
+        who: Who,
+        address: Option<Key>,
+    ) -> Result<Looked, Lookup> {
+        let grants = self.clone();
+        let mut future: Pin<Box<dyn Future<Output = Looked> + Send>> =
+            Box::pin(async move { grants.find(key, who, address).await });
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(looked) => Ok(looked),
+            Poll::Pending => Err(Lookup { key, future }),
+        }
+    }
+
+    async fn find(&self, key: Key, who: Who, address: Option<Key>) -> Looked {
+        let epoch = self.epoch.load(SeqCst);
+        match self.office.find(who, address).await {
+            Ok(found) => {
+                let how = found.how;
+                let granted = self.granted(found);
+                let enabled = granted.record.is_enabled();
+                if matches!(how, How::Known | How::Created) && enabled {
+                    self.keep(key, granted.clone(), epoch);
+                }
+                let disabled = Denied::Rejected(Rejection::DisabledClient);
+                // Of whoever is only asked after, what it owes can be told all the same.
+                let outcome = if enabled || address.is_none() { Ok(granted) } else { Err(disabled) };
+                Looked { outcome, created: how == How::Created }
+            }
+            Err(missing) => {
+                let denied = match missing {
+                    Missing::Nobody | Missing::Unknown => Denied::Rejected(Rejection::UnknownClient),
+                    Missing::MalformedId => Denied::Rejected(Rejection::MalformedClientId),
+                    Missing::Registry(error) => Denied::Down(error.to_string()),
+                };
+                Looked { outcome: Err(denied), created: false }
+            }
+        }
+    }
+
+    fn granted(&self, found: Found) -> Granted {
+        let Found { record, grant, until, how } = found;
+        let client = match how {
+            How::Shared => self.keys.key(Material::Unknown, &[]),
+            _ => Identity::name(record.client_id()).key(&self.keys),
+        };
+        let rates = self.rates(&grant);
+        let max_concurrent = grant.concurrency().unwrap_or(u32::MAX);
+        let is_fallback = self.office.is_fallback(record.client_id());
+        Granted { client, rates, record, max_concurrent, is_fallback, until }
+    }
+
+    fn rates(&self, grant: &Grant) -> SmallVec<[Option<Rate>; 2]> {
+        // Grants are checked when they are made, so that each quota has a rate.
+        self.names.iter().map(|name| grant.quota(name)?.rate().ok()).collect()
+    }
+
+    /// The same client with what an override says.
+    pub(super) fn overridden(&self, granted: &Granted, wanted: &Grant) -> Granted {
+        let mut granted = granted.clone();
+        for (rate, wanted) in granted.rates.iter_mut().zip(self.rates(wanted)) {
+            *rate = wanted.or(*rate);
+        }
+        granted.max_concurrent = wanted.concurrency().unwrap_or(granted.max_concurrent);
+        granted
+    }
+
+    /// Keeps what was found, unless something has changed since `epoch`.
+    fn keep(&self, key: Key, granted: Granted, epoch: u64) {
+        let mut by_client = self.by_client();
+        let keys = by_client.entry(granted.record.client_id().to_owned()).or_default();
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+        let cache = self.cache.pin();
+        cache.insert(key, granted);
+        if self.epoch.load(SeqCst) != epoch {
+            cache.remove(&key);
+        }
+    }
+
+    fn forget(&self, changed: &Changed<'_>) {
+        self.epoch.fetch_add(1, SeqCst);
+        let mut by_client = self.by_client();
+        let cache = self.cache.pin();
+        match changed {
+            Changed::Client(id) => {
+                for key in by_client.remove(*id).into_iter().flatten() {
+                    cache.remove(&key);
+                }
+            }
+            Changed::Tiers | Changed::Anything => {
+                by_client.clear();
+                cache.clear();
+            }
+        }
+    }
+
+    fn by_client(&self) -> std::sync::MutexGuard<'_, collections::HashMap<String, SmallVec<[Key; 1]>>> {
+        self.by_client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom an identity claims to be, where the registry is to be asked.
+    pub(super) fn claimed(&self, identity: &Identity<'_>) -> Option<Who> {
+        match identity.claim() {
+            Claim::Address => None,
+            Claim::Secret(secret) => Some(Who::Secret(KeyHash::of(secret))),
+            // What is no UTF-8 is no id either.
+            Claim::Name(name) => Some(Who::Id(String::from_utf8_lossy(name).into_owned())),
+            Claim::Nobody => self.office.has_fallback().then_some(Who::Nobody),
+        }
+    }
+}
+
+impl Granted {
+    /// The rate of a limit, where the client was granted one.
+    #[inline]
+    pub(super) fn rate(&self, granted: Option<usize>) -> Option<Rate> {
+        self.rates.get(granted?).copied().flatten()
+    }
+}
+
+impl Inner {
+    /// The rate by which a charge's client is counted now; nothing where nobody knows any more.
+    pub(super) fn granted_rate(&self, charged: &Charged, limit: usize) -> Option<Rate> {
+        let compiled = &self.policy.limits[limit];
+        let (_, key) = charged.registered.iter().find(|(rule, _)| *rule == compiled.rule)?;
+        let rate = self.grants.as_ref()?.with(*key, |granted| granted.rate(compiled.granted))?;
+        Some(rate.unwrap_or_else(|| compiled.quota.rate()))
+    }
+
+    /// Tells what is to be told of a client that was looked up.
+    pub(crate) fn note_looked(&self, looked: &Looked) {
+        match &looked.outcome {
+            Ok(granted) if looked.created => {
+                self.emit(&Event::ClientCreated { client_id: granted.record.client_id() });
+            }
+            Err(Denied::Down(error)) => self.report_store(&StoreError::new(error.clone()), None),
+            _ => {}
+        }
+    }
+
+    /// The client with the limits that a request brings along in its headers, if it does.
+    #[inline]
+    pub(super) fn overridden(&self, granted: &Granted, headers: &HeaderMap) -> Result<Option<Granted>, Stop> {
+        match self.grants.as_ref().and_then(|grants| grants.office.override_of(headers)) {
+            None => Ok(None),
+            Some(wanted) => self.override_with(granted, wanted).map(Some).map_err(|refused| {
+                Stop::Refused(match refused {
+                    Refused::Client => Reason::OverrideNotAllowed,
+                    Refused::Value(detail) => Reason::BadOverride { detail },
+                })
+            }),
+        }
+    }
+
+    /// The client with other limits, if it may have them.
+    #[cold]
+    pub(super) fn override_with(
+        &self,
+        granted: &Granted,
+        wanted: Result<Grant, Refused>,
+    ) -> Result<Granted, Refused> {
+        let Some(grants) = &self.grants else { return Err(Refused::Client) };
+        let asked = wanted.as_ref().ok().cloned();
+        let result = grants.office.admit_override(&granted.record, wanted);
+        let reason = result.as_ref().err().map(|refused| match refused {
+            Refused::Client => "the client may not override its limits",
+            Refused::Value(detail) => detail,
+        });
+        let client_id = granted.record.client_id();
+        self.emit(&Event::Override { client_id, wanted: asked.as_ref(), refused: reason });
+        result.map(|wanted| grants.overridden(granted, &wanted))
+    }
+
+    /// Whom an identity claims to be, where there is a registry to ask.
+    pub(super) fn claimed(&self, identity: &Identity<'_>) -> Option<Arc<Who>> {
+        self.grants.as_ref()?.claimed(identity).map(Arc::new)
+    }
+
+    /// Counts a use of the fallback client.
+    #[inline]
+    pub(super) fn note_use(&self, granted: &Granted) {
+        if !granted.is_fallback {
+            return;
+        }
+        let now = self.engine.now();
+        if let Some(uses) = self.grants.as_ref().and_then(|grants| grants.office.note_fallback(now)) {
+            self.emit(&Event::Fallback { client_id: granted.record.client_id(), uses });
+        }
+    }
+}
+
+impl Future for Lookup {
+    type Output = (Key, Looked);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future.as_mut().poll(cx).map(|looked| (self.key, looked))
+    }
+}
+
+/// Keys are hashes already.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, half: u64) {
+        self.0 = self.0.rotate_left(32) ^ half;
+    }
+}

@@ -1,0 +1,124 @@
+//! The file itself.
+
+use super::{
+    super::memory::State,
+    JournalError,
+    entry::{self, Entry, MAGIC, Read, START},
+};
+use std::{
+    borrow::Cow,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A journal that changes can be appended to.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    /// The number of the next change.
+    pub(super) next: u64,
+    pub(super) bytes: u64,
+}
+
+/// Reads a journal, or begins one.
+pub(super) fn open(path: &Path, mut state: State) -> Result<(State, Opened), JournalError> {
+    let io = |source| JournalError::Io { path: path.to_owned(), source };
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(io(error)),
+    };
+    // One that was begun and no more is no other file.
+    let foreign = || JournalError::Foreign { path: path.to_owned() };
+    if bytes.len() < START {
+        if !MAGIC.starts_with(&bytes[..bytes.len().min(MAGIC.len())]) {
+            return Err(foreign());
+        }
+        let opened = rewrite(path, &state, 0).map_err(io)?;
+        return Ok((state, opened));
+    }
+    let start = entry::read_start(&bytes).ok_or_else(foreign)?;
+    let (mut end, mut next) = (START, start);
+    while let Some(rest) = bytes.get(end..).filter(|rest| !rest.is_empty()) {
+        match entry::read(rest, next) {
+            Read::Entry { entry, length } => {
+                state.replay(entry);
+                (end, next) = (end + length, next + 1);
+            }
+            Read::Torn => {
+                tracing::warn!(target: crate::observe::TARGET, bytes = rest.len(), "a change was not written to its end, and nobody was told that it was; it is cut off");
+                break;
+            }
+            Read::Damaged => {
+                return Err(JournalError::Damaged {
+                    path: path.to_owned(),
+                    intact_bytes: end as u64,
+                    bytes: bytes.len() as u64,
+                    changes: next - start,
+                    clients: state.records.len(),
+                });
+            }
+        }
+    }
+    let file = OpenOptions::new().append(true).open(path).map_err(io)?;
+    if end < bytes.len() {
+        file.set_len(end as u64).and_then(|()| file.sync_all()).map_err(io)?;
+    }
+    Ok((state, Opened { file, path: path.to_owned(), next, bytes: end as u64 }))
+}
+
+/// Writes all that there is into a new file, and puts it in place of the old one once it is whole.
+/// `end` is the number of the next change, so that changes which come meanwhile have their number already.
+pub(super) fn rewrite(path: &Path, state: &State, end: u64) -> io::Result<Opened> {
+    // Each of these was a change once, so that there are no more of them than of changes.
+    let entries = state.records.len() + usize::from(state.tiers_set);
+    let mut next = end.saturating_sub(entries as u64);
+    let mut bytes = entry::start(next);
+    let mut push = |entry: &Entry<'_>| {
+        entry::push(&mut bytes, next, entry)?;
+        next += 1;
+        Ok::<_, serde_json::Error>(())
+    };
+    if state.tiers_set {
+        push(&Entry::Tiers(Cow::Borrowed(&state.tiers)))?;
+    }
+    for record in state.records.values() {
+        push(&Entry::Client(Cow::Borrowed(record)))?;
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let mut file = File::create(&new)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    // The directory has to know of it too, where directories can be opened.
+    if let Ok(directory) =
+        File::open(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    {
+        directory.sync_all()?;
+    }
+    let file = OpenOptions::new().append(true).open(path)?;
+    Ok(Opened { file, path: path.to_owned(), next, bytes: bytes.len() as u64 })
+}
+
+impl State {
+    fn replay(&mut self, entry: Entry<'_>) {
+        match entry {
+            Entry::Client(record) => {
+                let record = Arc::new(record.into_owned());
+                self.put(&record.client_id.clone(), Some(record));
+            }
+            Entry::Deleted(id) => {
+                self.put(&id, None);
+            }
+            Entry::Tiers(tiers) => {
+                self.tiers = Arc::new(tiers.into_owned());
+                self.tiers_set = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Clients and what they were granted.
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod distant;
+mod granted;
+mod live;
+mod overrides;
+mod records;
+mod unknown;

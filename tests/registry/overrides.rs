@@ -1,0 +1,110 @@
+//! Limits that a request brings along.
+
+use crate::{common::*, granted::*};
+use std::sync::{Arc, Mutex};
+use tidegate::*;
+
+fn clients() -> Clients {
+    let most = Grant::new().requests_per_min(200).limit("exports", "9/hour burst 3".parse().unwrap());
+    office().overrides(Overrides::up_to(most).header("x-limits").tier("enterprise").client("ann"))
+}
+
+#[test]
+fn an_override_counts_against_the_client_s_own_debt() {
+    let (limiter, _) = limiter(policy(), clients());
+    set(&limiter, "ann", ClientPatch::new().tier("free"));
+    let app = ok(&limiter);
+    assert_eq!(sent(app.admits(20, || by("ann"))), 10);
+    let more = || with(by("ann"), "x-limits", "requests_per_min=200");
+    assert_eq!(sent(app.admits(300, more)), 190, "10 are owed already");
+    assert_eq!(sent(app.status(by("ann"))), 429, "and without it the client owes all of its own");
+    let answer = sent(app.send(more()));
+    assert_eq!(line(&answer, "ratelimit-policy"), Some("\"requests\";q=200;w=60"));
+}
+
+#[test]
+fn an_override_is_bounded_and_for_those_who_may() {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let log = events.clone();
+    let limiter = Limiter::builder(policy())
+        .clients(clients())
+        .observe(move |event: &Event<'_>| {
+            if let Event::Override { client_id, wanted, refused } = event {
+                log.lock().unwrap().push((client_id.to_string(), wanted.is_some(), refused.is_none()));
+            }
+        })
+        .build()
+        .unwrap();
+    set(&limiter, "ann", ClientPatch::new());
+    set(&limiter, "bob", ClientPatch::new());
+    set(&limiter, "big", ClientPatch::new().tier("enterprise"));
+    let app = ok(&limiter);
+    for (id, text, status) in [
+        ("ann", "requests_per_min=200", 200),
+        ("big", " requests_per_min = 1 ", 200),
+        ("ann", "requests_per_min=201", 400),
+        ("ann", "requests_per_min=0", 400),
+        ("ann", "requests_per_min=-1", 400),
+        ("ann", "requests_per_min=+1", 400),
+        ("ann", "requests_per_min=99999999999", 400),
+        ("ann", "max_concurrent=1", 400),
+        ("ann", "requests_per_min=1,requests_per_min=2", 400),
+        ("ann", "requests=1", 400),
+        ("ann", "1", 400),
+        ("ann", "", 400),
+        ("bob", "requests_per_min=1", 403),
+        ("bob", "nonsense", 403),
+    ] {
+        events.lock().unwrap().clear();
+        let answer = sent(app.send(with(by(id), "x-limits", text)));
+        assert_eq!(answer.status(), status, "{id} {text:?}");
+        let accepted = status == 200;
+        let told = events.lock().unwrap().clone();
+        assert!(matches!(&told[..], [(who, _, ok)] if who == id && *ok == accepted), "{told:?}");
+    }
+    let twice = with(with(by("ann"), "x-limits", "requests_per_min=1"), "x-limits", "requests_per_min=1");
+    assert_eq!(sent(app.status(twice)), 400);
+}
+
+#[test]
+fn by_call_too() {
+    let (limiter, _) = limiter(policy(), clients());
+    set(&limiter, "ann", ClientPatch::new().tier("free"));
+    set(&limiter, "bob", ClientPatch::new());
+    let charge = |id: &'static str, limits: Grant| {
+        let client = limiter.client(&Identity::name(id));
+        sent(client.charge("api").with_limits(&limits).into_future())
+    };
+    let decision = charge("ann", Grant::new().requests_per_min(150)).unwrap();
+    assert_eq!(decision.limits().next().unwrap().remaining(), 149);
+    assert!(charge("ann", Grant::new().limit("exports", "9/hour burst 3".parse().unwrap())).is_ok());
+    for limits in [
+        Grant::new(),
+        Grant::new().requests_per_min(0),
+        Grant::new().requests_per_min(201),
+        Grant::new().limit("exports", "10/hour burst 3".parse().unwrap()),
+        Grant::new().limit("exports", "9/hour burst 4".parse().unwrap()),
+        Grant::new().limit("other", "1/hour".parse().unwrap()),
+    ] {
+        let refused = charge("ann", limits.clone());
+        assert!(matches!(refused, Err(ChargeError::BadOverride { .. })), "{limits:?}: {refused:?}");
+    }
+    assert!(matches!(charge("bob", Grant::new().requests_per_min(1)), Err(ChargeError::OverrideNotAllowed)));
+    let refunded = charge("ann", Grant::new().requests_per_min(150)).unwrap();
+    let left = |decision: Decision| decision.limits().next().unwrap().remaining();
+    let before = left(charge("ann", Grant::new().requests_per_min(150)).unwrap());
+    limiter.refund(&refunded);
+    assert_eq!(
+        left(charge("ann", Grant::new().requests_per_min(150)).unwrap()),
+        before,
+        "one back, one taken"
+    );
+}
+
+#[test]
+fn without_leave_a_header_means_nothing() {
+    let (limiter, _) = limiter(policy(), office());
+    set(&limiter, "ann", ClientPatch::new().tier("free"));
+    let more = || with(by("ann"), "x-limits", "requests_per_min=200");
+    assert_eq!(sent(ok(&limiter).admits(20, more)), 10);
+}
