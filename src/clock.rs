@@ -80,7 +80,8 @@ impl fmt::Debug for ManualClock {
     }
 }
 
-fn nanos(time: Duration) -> u64 {
+/// Whole nanoseconds, at most 584 years.
+pub(crate) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -85,6 +85,15 @@ pub enum Mistake {
         /// What is wrong with the cost.
         reason: String,
     },
+    /// A limit on concurrency admits nobody, or lets nobody wait.
+    Concurrency {
+        /// The rule that holds the limit.
+        rule: String,
+        /// The limit.
+        limit: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A route pattern that cannot be parsed, or that stands twice in one rule.
     Pattern {
         /// The rule that holds the pattern.
@@ -146,7 +155,9 @@ impl fmt::Display for Mistake {
                 f,
                 "{name:?} cannot be a name; use 1 to 64 printable ASCII characters, because names are sent in headers"
             ),
-            Self::Cost { rule, limit, reason } => write!(f, "rule {rule:?}, limit {limit:?}: {reason}"),
+            Self::Cost { rule, limit, reason } | Self::Concurrency { rule, limit, reason } => {
+                write!(f, "rule {rule:?}, limit {limit:?}: {reason}")
+            }
             Self::Pattern { rule, pattern, reason } => {
                 write!(f, "rule {rule:?}: pattern {pattern:?}: {reason}")
             }

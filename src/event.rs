@@ -1,8 +1,8 @@
 //! What happened, for whoever wants to know.
 
-use crate::{Grant, LimitStatus, Quota, identity::ClientLabel};
+use crate::{Grant, LimitStatus, PermitStatus, Quota, identity::ClientLabel};
 use http::Method;
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// Something that happened in a limiter.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +14,7 @@ pub enum Event<'a> {
     Refused(&'a Occasion<'a>),
     /// A request passed, and would have been refused by at least one limit that only watches.
     ShadowRefused(&'a Occasion<'a>),
-    /// A request was refused because its client is on the block list.
+    /// A request was refused because its client is on the block list, or banned.
     Blocked(&'a Occasion<'a>),
     /// A request was refused because nobody could be identified, or its cost could not be read.
     Rejected {
@@ -30,6 +30,17 @@ pub enum Event<'a> {
         /// Why.
         reason: &'a str,
     },
+    /// A client was banned, because the request was refused as one of too many, or by hand.
+    Banned {
+        /// The request, or only the client.
+        occasion: &'a Occasion<'a>,
+        /// For how long.
+        time: Duration,
+        /// Which ban of the client in a row it is, from 1 on; 0 for one by hand.
+        times: u32,
+    },
+    /// A client's ban was lifted, or found to be over: when the client or another one came, or its place was needed.
+    Released(&'a Occasion<'a>),
     /// A store could not decide.
     StoreFailed {
         /// The request.
@@ -87,6 +98,15 @@ pub enum Event<'a> {
         old: Quota,
         /// The quota from now on.
         new: Quota,
+    },
+    /// How many requests may run at once was changed.
+    ConcurrencyChanged {
+        /// The limit.
+        limit: &'a str,
+        /// How many until now.
+        old: u32,
+        /// How many from now on.
+        new: u32,
     },
 }
 
@@ -146,6 +166,7 @@ pub struct Occasion<'a> {
     pub(crate) client: Option<ClientLabel>,
     pub(crate) plain_addresses: bool,
     pub(crate) limits: &'a [LimitStatus<'a>],
+    pub(crate) permits: &'a [PermitStatus<'a>],
 }
 
 impl<'a> Occasion<'a> {
@@ -167,6 +188,16 @@ impl<'a> Occasion<'a> {
     /// The limits that refused, or would have.
     pub fn violated(&self) -> impl Iterator<Item = &'a LimitStatus<'a>> {
         self.limits.iter().filter(|limit| !limit.reading.is_allowed())
+    }
+
+    /// What every limit on concurrency said.
+    pub const fn permits(&self) -> &'a [PermitStatus<'a>] {
+        self.permits
+    }
+
+    /// The limits on concurrency that refused, or would have.
+    pub fn violated_permits(&self) -> impl Iterator<Item = &'a PermitStatus<'a>> {
+        self.permits.iter().filter(|permit| !permit.fits)
     }
 
     /// The client, as logs may name it: a fingerprint, or the address where the limiter was told to show addresses.

@@ -56,6 +56,8 @@
 
 #[cfg(feature = "admin")]
 mod admin;
+mod arena;
+mod ban;
 mod clock;
 mod error;
 mod event;
@@ -65,6 +67,7 @@ mod layer;
 mod limiter;
 mod live;
 mod observe;
+mod permit;
 mod policy;
 mod quota;
 mod registry;
@@ -80,8 +83,11 @@ pub use event::{AdminAct, Event, Observe, Occasion};
 pub use identity::{Identity, PeerAddr, Rejection, RequestHead, Source, TrustedProxies};
 pub use key::Key;
 pub use layer::{ResponseFuture, Throttle, ThrottleBody, ThrottleLayer};
-pub use limiter::{ChargeError, ChargeFuture, Charging, Client, Decision, Limiter, LimiterBuilder};
-pub use policy::{Cost, Limit, Policy, Rule, Settle};
+pub use limiter::{
+    BanError, Banned, ChargeError, ChargeFuture, Charging, Client, Decision, Hold, HoldFuture, Holding,
+    Limiter, LimiterBuilder,
+};
+pub use policy::{Ban, Concurrency, Cost, Limit, Policy, Rule, Settle};
 pub use quota::{Quota, Rate};
 #[cfg(feature = "journal")]
 pub use registry::JournalError;
@@ -91,7 +97,7 @@ pub use registry::{
     TemporaryGrant, TierChange, Tiers, UnknownClients, Watcher,
 };
 pub use response::{HeaderStyle, Reason, Refusal};
-pub use status::LimitStatus;
+pub use status::{LimitStatus, PermitStatus};
 pub use store::{Charge, Op, Place, Reading, Store, StoreError, StoreFuture};
 
 /// Compiles the examples in the README.

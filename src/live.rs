@@ -2,7 +2,6 @@
 
 use crate::{Quota, Rate};
 use std::{
-    num::NonZeroU32,
     sync::{
         Mutex, PoisonError,
         atomic::{
@@ -41,7 +40,7 @@ impl LiveQuota {
 
     pub(crate) fn rate(&self) -> Rate {
         let [interval, burst] = self.read(|[interval, burst, ..]| [interval, burst].map(load));
-        Rate::from_parts(interval, NonZeroU32::new(burst as u32).unwrap_or(NonZeroU32::MIN))
+        Rate::from_parts([(interval >> 32) as u32, interval as u32, burst as u32])
     }
 
     pub(crate) fn quota(&self) -> Quota {
@@ -83,9 +82,10 @@ fn load(word: &AtomicU64) -> u64 {
 }
 
 fn words(quota: Quota, rate: Rate) -> [u64; 7] {
+    let [seconds, nanos, burst] = rate.parts().map(u64::from);
     [
-        rate.interval_ns(),
-        rate.burst().get().into(),
+        seconds << 32 | nanos,
+        burst,
         quota.amount(),
         quota.period().as_secs(),
         quota.period().subsec_nanos().into(),

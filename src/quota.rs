@@ -184,7 +184,7 @@ impl Quota {
             ));
         }
         // No loss: at most LONGEST.
-        Ok(Rate { interval: interval as u64, burst })
+        Ok(Rate::new(interval as u64, burst))
     }
 
     fn burst_units(&self) -> Result<NonZeroU32, String> {
@@ -321,21 +321,28 @@ fn unexpected(token: &str, accepted: &str) -> String {
 /// `interval * burst` is at most 2^62 ns (146 years), so no sum of a time and a debt overflows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rate {
-    interval: u64,
+    /// Seconds and nanoseconds apart, because governor takes a `Duration` on each decision, and taking one apart is
+    /// quicker than putting it together.
+    seconds: u32,
+    nanos: u32,
     burst: NonZeroU32,
 }
 
 impl Rate {
-    /// Puts together what a rate was taken apart into.
-    pub(crate) const fn from_parts(interval: u64, burst: NonZeroU32) -> Self {
-        Self { interval, burst }
+    /// An interval of at most 2^32 seconds.
+    pub(crate) const fn new(interval_ns: u64, burst: NonZeroU32) -> Self {
+        Self {
+            seconds: (interval_ns / 1_000_000_000) as u32,
+            nanos: (interval_ns % 1_000_000_000) as u32,
+            burst,
+        }
     }
 
     /// The plainest quota that is counted like this, for rates whose quota is not at hand.
     pub(crate) fn quota(self) -> Quota {
         let burst = u64::from(self.burst.get());
         let counted_alike = |amount: &u64, seconds: u64| {
-            *amount > 0 && (seconds * SECOND as u64).div_ceil(*amount) == self.interval
+            *amount > 0 && (seconds * SECOND as u64).div_ceil(*amount) == self.interval_ns()
         };
         let in_seconds = |amount, seconds| Quota::per(amount, Duration::from_secs(seconds));
         let periods = || [1, 60, 3_600, 86_400].into_iter();
@@ -344,7 +351,7 @@ impl Rate {
             return in_seconds(burst, seconds);
         }
         let plain = periods().find_map(|seconds| {
-            let nearest = (seconds * SECOND as u64 + self.interval / 2) / self.interval;
+            let nearest = (seconds * SECOND as u64 + self.interval_ns() / 2) / self.interval_ns();
             Some(nearest).filter(|amount| counted_alike(amount, seconds)).map(|n| in_seconds(n, seconds))
         });
         plain.unwrap_or(Quota::per(1, self.interval())).burst(burst)
@@ -354,12 +361,22 @@ impl Rate {
     pub(crate) fn for_test(interval_ns: u64, burst: u32) -> Self {
         let burst = NonZeroU32::new(burst).expect("a burst of at least 1");
         assert!(interval_ns > 0 && u128::from(interval_ns) * u128::from(burst.get()) <= 1 << 62);
-        Self { interval: interval_ns, burst }
+        Self::new(interval_ns, burst)
+    }
+
+    /// The interval in seconds and nanoseconds, and the burst: what [`from_parts`](Self::from_parts) takes.
+    pub(crate) const fn parts(self) -> [u32; 3] {
+        [self.seconds, self.nanos, self.burst.get()]
+    }
+
+    /// Puts together what a rate was taken apart into.
+    pub(crate) fn from_parts([seconds, nanos, burst]: [u32; 3]) -> Self {
+        Self { seconds, nanos, burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN) }
     }
 
     /// The time that it takes until one unit is there again, from 100 ns to 365 days.
     pub const fn interval(&self) -> Duration {
-        Duration::from_nanos(self.interval)
+        Duration::new(self.seconds as u64, self.nanos)
     }
 
     /// The units that can be spent at once.
@@ -369,12 +386,12 @@ impl Rate {
 
     /// The interval in nanoseconds, at least 100.
     pub(crate) const fn interval_ns(&self) -> u64 {
-        self.interval
+        self.seconds as u64 * 1_000_000_000 + self.nanos as u64
     }
 
     /// The time in nanoseconds that an empty bucket takes to fill.
     pub(crate) const fn full_ns(&self) -> u64 {
-        self.interval * self.burst.get() as u64
+        self.interval_ns() * self.burst.get() as u64
     }
 }
 

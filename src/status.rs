@@ -31,8 +31,12 @@ pub(crate) struct Words {
 impl Words {
     /// What stands between the quotes.
     pub(crate) fn escaped(&self) -> &str {
-        self.quoted.get(1..self.quoted.len() - 1).unwrap_or_default() // there always are two
+        unquoted(&self.quoted)
     }
+}
+
+fn unquoted(quoted: &str) -> &str {
+    quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default() // there always are two quotes
 }
 
 impl<'a> LimitStatus<'a> {
@@ -82,9 +86,75 @@ impl<'a> LimitStatus<'a> {
     }
 }
 
+/// One limit on concurrency as a decision left it.
+#[derive(Debug, Clone, Copy)]
+pub struct PermitStatus<'a> {
+    pub(crate) rule: &'a str,
+    pub(crate) limit: &'a str,
+    pub(crate) quoted: &'a str,
+    pub(crate) used: u32,
+    pub(crate) max: u32,
+    pub(crate) fits: bool,
+    pub(crate) shadow: bool,
+}
+
+impl<'a> PermitStatus<'a> {
+    /// The rule that holds the limit.
+    pub const fn rule(&self) -> &'a str {
+        self.rule
+    }
+
+    /// The limit's name.
+    pub const fn limit(&self) -> &'a str {
+        self.limit
+    }
+
+    /// How many requests were running, this one among them if it was admitted. It is more than
+    /// [`max`](Self::max) where that was lowered since.
+    pub const fn used(&self) -> u32 {
+        self.used
+    }
+
+    /// How many may run at once.
+    pub const fn max(&self) -> u32 {
+        self.max
+    }
+
+    /// How many more may run.
+    pub const fn remaining(&self) -> u32 {
+        self.max.saturating_sub(self.used)
+    }
+
+    /// Whether there was room for the request under this limit.
+    pub const fn is_allowed(&self) -> bool {
+        self.fits
+    }
+
+    /// Whether the limit refuses; one that only watches never does.
+    pub const fn refuses(&self) -> bool {
+        !self.shadow && !self.fits
+    }
+
+    /// Whether the limit only watches and never refuses.
+    pub const fn is_shadow(&self) -> bool {
+        self.shadow
+    }
+
+    pub(crate) fn escaped(&self) -> &'a str {
+        unquoted(self.quoted)
+    }
+}
+
+/// How long to stay away from a limit on concurrency. Nobody knows when a request will end; this is the least that
+/// `Retry-After` can say.
+const PERMIT_RETRY: Duration = Duration::from_secs(1);
+
 /// How long until none of the limits refuses, if nothing else is charged. Nothing where none does, or one always will.
-pub(crate) fn retry_after<'a>(limits: impl Iterator<Item = LimitStatus<'a>>) -> Option<Duration> {
-    let mut longest = None;
+pub(crate) fn retry_after<'a>(
+    limits: impl Iterator<Item = LimitStatus<'a>>,
+    mut permits: impl Iterator<Item = PermitStatus<'a>>,
+) -> Option<Duration> {
+    let mut longest = permits.any(|permit| permit.refuses()).then_some(PERMIT_RETRY);
     for limit in limits.filter(LimitStatus::refuses) {
         longest = longest.max(Some(limit.reading.retry_after()?));
     }

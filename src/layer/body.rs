@@ -1,4 +1,4 @@
-use super::settle::Meter;
+use super::settle::Tail;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -21,8 +21,8 @@ pin_project! {
     #[derive(Debug)]
     enum Kind<B> {
         Inner { #[pin] body: B },
-        // Boxed, because few responses are metered and all have this size.
-        Metered { #[pin] body: B, meter: Box<Meter> },
+        // Boxed, because few responses are followed and all have this size.
+        Followed { #[pin] body: B, tail: Box<Tail> },
         Refusal { body: Bytes },
     }
 }
@@ -32,8 +32,8 @@ impl<B> ThrottleBody<B> {
         Self { kind: Kind::Inner { body } }
     }
 
-    pub(super) fn metered(body: B, meter: Meter) -> Self {
-        Self { kind: Kind::Metered { body, meter: Box::new(meter) } }
+    pub(super) fn followed(body: B, tail: Tail) -> Self {
+        Self { kind: Kind::Followed { body, tail: Box::new(tail) } }
     }
 
     pub(super) const fn refusal(body: Bytes) -> Self {
@@ -54,10 +54,11 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
             KindProjection::Inner { body } => body.poll_frame(cx),
-            KindProjection::Metered { body, meter } => {
+            KindProjection::Followed { body, tail } => {
                 let frame = ready!(body.poll_frame(cx));
-                if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-                    meter.count(data.remaining());
+                match &frame {
+                    Some(Ok(frame)) => tail.count(frame.data_ref().map_or(0, Buf::remaining)),
+                    Some(Err(_)) | None => tail.end(),
                 }
                 Poll::Ready(frame)
             }
@@ -68,14 +69,14 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Inner { body } | Kind::Metered { body, .. } => body.is_end_stream(),
+            Kind::Inner { body } | Kind::Followed { body, .. } => body.is_end_stream(),
             Kind::Refusal { body } => body.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Inner { body } | Kind::Metered { body, .. } => body.size_hint(),
+            Kind::Inner { body } | Kind::Followed { body, .. } => body.size_hint(),
             Kind::Refusal { body } => SizeHint::with_exact(body.len() as u64),
         }
     }

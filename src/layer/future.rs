@@ -35,7 +35,7 @@ pin_project! {
         Told { #[pin] future: F, fields: Fields },
         Settled { #[pin] future: F, after: Option<After> },
         Refused { response: Option<Response<Bytes>> },
-        // Only a remote store makes a request wait for its verdict. Boxed, so that the others stay small.
+        // Only a permit or a remote store makes a request wait for its verdict. Boxed, so that the others stay small.
         Waiting { waiting: Option<Box<Waiting<S, B>>> },
     }
 }
@@ -94,8 +94,11 @@ where
                     return Poll::Ready(Ok(response.map(ThrottleBody::inner)));
                 }
                 StateProjection::Settled { future, after } => {
-                    let response = ready!(future.poll(cx))?;
-                    return Poll::Ready(Ok(match after.take() {
+                    let response = ready!(future.poll(cx));
+                    // What it holds goes into the response, or is given back with an error.
+                    let after = after.take();
+                    let response = response?;
+                    return Poll::Ready(Ok(match after {
                         Some(after) => after.finish(response),
                         None => response.map(ThrottleBody::inner),
                     }));
@@ -106,7 +109,7 @@ where
                 }
                 StateProjection::Waiting { waiting } => {
                     let verdict = match waiting {
-                        Some(waiting) => ready!(Pin::new(&mut waiting.pending).poll(cx)),
+                        Some(waiting) => ready!(waiting.pending.poll(&waiting.face.limiter.inner, cx)),
                         None => return Poll::Pending, // taken below, where the state changes with it
                     };
                     let Some(waiting) = waiting.take() else { return Poll::Pending };

@@ -74,7 +74,7 @@ pub(super) enum Course {
     /// It goes to the service, and what else is to be done depends on the response.
     Settle(After),
     Refuse(Response<Bytes>),
-    /// A remote store is being asked.
+    /// It waits for a permit, or a remote store is being asked.
     Wait(Pending),
 }
 
@@ -107,7 +107,7 @@ impl Face {
         let settles = inner.policy.has_settlements
             && charged.asked.iter().any(|asked| inner.policy.limits[asked.limit].settle.is_some());
         match self.headers {
-            _ if settles || self.expose_decision => {}
+            _ if settles || self.expose_decision || charged.is_held() => {}
             HeaderStyle::Off => return Course::Pass,
             HeaderStyle::Draft10 => {
                 let fields = Fields::new(&charged.statuses(inner), charged.policies(inner));
@@ -115,13 +115,15 @@ impl Face {
             }
             _ => {}
         }
+        let permits = charged.take_permits();
         let decision = Arc::new(Decision::new(inner.clone(), mem::take(charged)));
-        Course::Settle(After { face: self.clone(), decision })
+        Course::Settle(After { face: self.clone(), decision, permits })
     }
 
     /// Refuses a request that a limit does not admit.
     #[cold]
     fn decline(&self, charged: &mut Charged, head: RequestHead<'_>) -> Course {
+        self.limiter.inner.note_refusal(charged, head);
         let mut response = self.refuse(Reason::Limited, Some(charged), head);
         if self.expose_decision {
             let decision = Decision::new(self.limiter.inner.clone(), mem::take(charged));
@@ -146,7 +148,8 @@ impl Face {
         let inner = &self.limiter.inner;
         let limits = charged.map(|charged| charged.statuses(inner)).unwrap_or_default();
         let policies = charged.and_then(|charged| charged.policies(inner));
-        let refusal = Refusal::new(reason, &limits, policies);
+        let permits = charged.map(|charged| charged.permits(inner)).unwrap_or_default();
+        let refusal = Refusal::new(reason, &limits, policies).and(&permits);
         self.refusal.respond(&refusal, head, self.headers, SystemTime::now)
     }
 }

@@ -3,7 +3,7 @@
 use super::{ThrottleBody, layer::Face};
 use crate::{
     Decision,
-    limiter::statuses,
+    limiter::{Permits, statuses},
     policy::{Grain, Settlement, whole_number},
     response,
     store::Asked,
@@ -16,7 +16,12 @@ use std::{fmt, sync::Arc, time::SystemTime};
 pub(super) struct After {
     pub(super) face: Arc<Face>,
     pub(super) decision: Arc<Decision>,
+    /// Given back when the response's body has been sent or is dropped, or when there is no response.
+    pub(super) permits: Permits,
 }
+
+/// No future is larger for it than for the fields that most responses wait for.
+const _: () = assert!(size_of::<Option<After>>() <= size_of::<response::Fields>());
 
 impl After {
     /// Shows the decision to the wrapped service, if that was asked for.
@@ -27,18 +32,19 @@ impl After {
     }
 
     pub(super) fn finish<B>(self, mut response: Response<B>) -> Response<ThrottleBody<B>> {
-        let Self { face, decision } = self;
+        let Self { face, decision, permits } = self;
         let asked = settle(&decision, response.status(), response.headers());
         let limits = statuses(&asked, &decision.inner);
         let policies = decision.charged.policies(&decision.inner);
-        response::write(face.headers, &limits, policies, SystemTime::now, response.headers_mut());
-        drop(limits);
+        let said = decision.charged.permits(&decision.inner);
+        response::write(face.headers, &limits, &said, policies, SystemTime::now, response.headers_mut());
+        drop((limits, said));
         let meter = Meter::new(&decision);
         if face.expose_decision {
             response.extensions_mut().insert(decision);
         }
-        match meter {
-            Some(meter) => response.map(|body| ThrottleBody::metered(body, meter)),
+        match Tail::new(meter, permits) {
+            Some(tail) => response.map(|body| ThrottleBody::followed(body, tail)),
             None => response.map(ThrottleBody::inner),
         }
     }
@@ -59,6 +65,31 @@ fn settle(decision: &Decision, status: StatusCode, headers: &HeaderMap) -> Small
         }
     }
     asked
+}
+
+/// What is to be done while a response's body is sent, and at its end.
+#[derive(Debug)]
+pub(super) struct Tail {
+    meter: Option<Meter>,
+    permits: Permits,
+}
+
+impl Tail {
+    /// Nothing where there is nothing to be done.
+    fn new(meter: Option<Meter>, permits: Permits) -> Option<Self> {
+        (meter.is_some() || !permits.is_empty()).then_some(Self { meter, permits })
+    }
+
+    pub(super) fn count(&mut self, bytes: usize) {
+        if let Some(meter) = &mut self.meter {
+            meter.count(bytes);
+        }
+    }
+
+    /// The body has ended, though it may not be dropped for a while.
+    pub(super) fn end(&mut self) {
+        self.permits.clear();
+    }
 }
 
 /// Counts the bytes of a response's body as they are sent.

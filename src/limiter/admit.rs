@@ -4,6 +4,7 @@ use super::{
     Charged, Inner, Pending,
     asking::{Asking, Standing, Stop, matched_path, path},
     grants::Known,
+    held::Outcome,
 };
 use crate::{
     Charge, Op, Place, Rate, RequestHead,
@@ -40,6 +41,7 @@ impl Inner {
             }
         }
         match asking.collect(charged) {
+            Ok(()) if asking.demands.is_some() => self.admit_held(&mut asking, charged),
             Ok(()) if charged.asked.is_empty() => Admission::Free,
             Ok(()) => self.engine.ask(charged).map_or(Admission::Decided, Admission::Waiting),
             Err(Stop::Refused(reason)) => self.reject(reason, None, *head),
@@ -47,10 +49,44 @@ impl Inner {
         }
     }
 
+    /// Permits first, and then the charge: a refusal never holds a permit, and who waits has been charged nothing.
+    #[inline(never)]
+    fn admit_held(&self, asking: &mut Asking<'_>, charged: &mut Charged) -> Admission {
+        let head = *asking.head;
+        let Some(demands) = asking.demands.take() else { return Admission::Free };
+        match self.hold(*demands) {
+            Ok(Outcome::Answered(held)) => {
+                charged.hold(held);
+                self.ask_held(charged).map_or(Admission::Decided, Admission::Waiting)
+            }
+            Ok(Outcome::Waits(mut line)) => {
+                line.charged = std::mem::take(charged);
+                Admission::Waiting(Pending::line(line))
+            }
+            Err(reason) => self.reject(reason, None, head),
+        }
+    }
+
+    /// Charges who has its permits, which are given back if that is refused.
+    pub(super) fn ask_held(&self, charged: &mut Charged) -> Option<Pending> {
+        if charged.asked.is_empty() {
+            return None;
+        }
+        let pending = self.engine.ask(charged);
+        // While a store is asked, they wait with the charge.
+        if pending.is_none() {
+            charged.hold_on();
+        }
+        pending
+    }
+
     /// What the lists and other exemptions make of a request; `Decided` where that is left to the limits.
     #[inline(never)]
     fn exempt(&self, asking: &mut Asking<'_>) -> Admission {
         let head = asking.head;
+        if let Some((client, time)) = self.banned(head) {
+            return self.reject(Reason::Banned { retry_after: time }, Some(client), *head);
+        }
         match asking.standing() {
             Ok(Standing::Allowed) => Admission::Free,
             Ok(Standing::Unlisted) if self.policy.exempt_preflights && is_preflight(*head) => Admission::Free,
@@ -69,10 +105,10 @@ impl Inner {
         Admission::Refused(reason)
     }
 
-    /// The client that a limit goes by, as logs may name it.
-    pub(crate) fn client(&self, head: RequestHead<'_>, limit: Option<usize>) -> Option<ClientLabel> {
+    /// The client that a rule goes by, as logs may name it.
+    pub(crate) fn client(&self, head: RequestHead<'_>, rule: Option<usize>) -> Option<ClientLabel> {
         let policy = &self.policy;
-        let source = limit.map_or(0, |limit| policy.rules[policy.limits[limit].rule].source);
+        let source = rule.map_or(0, |rule| policy.rules[rule].source);
         let identity = policy.sources[source].identify(head, policy.proxies.as_ref()).ok()?;
         Some(identity.label(identity.key(&self.keys)))
     }

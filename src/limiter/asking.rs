@@ -5,6 +5,7 @@
 use super::{
     Charged, Inner,
     grants::{Denied, Granted, Known, Lookup},
+    held::Demands,
 };
 use crate::{
     Identity, Key, Place, RequestHead,
@@ -35,6 +36,8 @@ pub(super) struct Asking<'a> {
     route: Option<Route<'a>>,
     /// The source that was asked last and whom it found, because rules that follow one another mostly go by the same.
     client: Option<(usize, Key)>,
+    /// The permits that the request needs. Boxed, because few policies have any.
+    pub(super) demands: Option<Box<Demands>>,
     /// Clients that were looked up elsewhere for this request.
     known: &'a [Known],
 }
@@ -51,7 +54,7 @@ const REGISTRY_RETRY: Duration = Duration::from_secs(1);
 
 impl<'a> Asking<'a> {
     pub(super) const fn new(inner: &'a Inner, head: &'a RequestHead<'a>, known: &'a [Known]) -> Self {
-        Self { inner, head, route: None, client: None, known }
+        Self { inner, head, route: None, client: None, demands: None, known }
     }
 
     /// The charges of every rule that matches.
@@ -101,7 +104,7 @@ impl<'a> Asking<'a> {
         if rule.registered {
             return self.collect_registered(rule, charged);
         }
-        if rule.limits.is_empty() {
+        if rule.limits.is_empty() && rule.concurrency.is_empty() {
             return Ok(());
         }
         let client = self.client(rule.source).map_err(refused)?;
@@ -136,7 +139,17 @@ impl<'a> Asking<'a> {
                 }
             }
         }
+        if !rule.concurrency.is_empty() {
+            self.demand(rule, client);
+        }
         Ok(())
+    }
+
+    #[inline(never)]
+    fn demand(&mut self, rule: &CompiledRule, client: Key) {
+        let mut demands = self.demands.take().unwrap_or_else(|| Box::new(Demands::new(client)));
+        demands.add(self.inner, rule, client, || self.routes(rule));
+        self.demands = Some(demands);
     }
 
     /// The charges of a rule whose clients are in the registry.

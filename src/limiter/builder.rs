@@ -1,16 +1,28 @@
-use super::{Engine, Grants, Inner, Limiter};
+use super::{
+    Engine, Grants, Inner, Limiter,
+    line::{Sleep, Timer},
+};
 use crate::{
     BuildError, Clients, ManualClock, Mistake, Observe, Policy,
+    ban::Bans,
     clock::Timeline,
     key::Keys,
+    permit::{Capacity, Permits},
     policy::Compiled,
     registry::Office,
     store::{Memory, Store},
 };
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// The memory that counting takes unless set: 4 MiB, for 130,000 clients with one limit each.
 const DEFAULT_BYTES: usize = 4 << 20;
+
+/// So many clients and limits on concurrency in use at once, unless set: about 0.8 MB.
+const DEFAULT_HOLDERS: usize = 16_384;
+/// So many requests that wait, unless set: about 0.2 MB.
+const DEFAULT_WAITERS: usize = 1_024;
+/// More would be gigabytes.
+const MOST_PERMITS: usize = 1 << 24;
 
 /// Settings of a limiter before it is built.
 #[must_use]
@@ -22,6 +34,9 @@ pub struct LimiterBuilder {
     secret: Option<[u8; 16]>,
     observers: Vec<Arc<dyn Observe>>,
     plain_addresses: bool,
+    timer: Option<Timer>,
+    holders: usize,
+    waiters: usize,
     clients: Option<Clients>,
 }
 
@@ -35,6 +50,9 @@ impl LimiterBuilder {
             secret: None,
             observers: Vec::new(),
             plain_addresses: false,
+            timer: None,
+            holders: DEFAULT_HOLDERS,
+            waiters: DEFAULT_WAITERS,
             clients: None,
         }
     }
@@ -87,6 +105,33 @@ impl LimiterBuilder {
         self
     }
 
+    /// What wakes requests that have [waited](crate::Concurrency::wait) long enough: a function that makes a future which is
+    /// ready after a time, such as `tokio::time::sleep`.
+    pub fn timer<F>(mut self, timer: impl Fn(Duration) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.timer = Some(Arc::new(move |time| -> Sleep { Box::pin(timer(time)) }));
+        self
+    }
+
+    /// How many clients and limits on concurrency (each limit of each client is one) may have requests running or
+    /// waiting at the same time; 16,384 unless set. A request that is one too many gets a 503.
+    ///
+    /// Where a policy has limits on concurrency, the memory for them is taken at the start, and never more:
+    /// about 50 bytes for each.
+    pub fn max_in_flight(mut self, holders: usize) -> Self {
+        self.holders = holders;
+        self
+    }
+
+    /// How many requests may wait for permits at the same time, of all clients; 1,024 unless set. A request that is one
+    /// too many gets a 503. Each takes about 90 bytes, and 70 more for each limit on concurrency in the policy.
+    pub fn max_waiting(mut self, requests: usize) -> Self {
+        self.waiters = requests;
+        self
+    }
+
     /// Checks everything and takes the memory.
     ///
     /// # Errors
@@ -97,6 +142,7 @@ impl LimiterBuilder {
         let keys = Keys::new(secret);
         let mut mistakes = Vec::new();
         let policy = Compiled::new(&self.policy, &keys, &mut mistakes);
+        let permits = permits(&policy, self.timer.is_some(), self.holders, self.waiters);
         let office = self.clients.map(|clients| {
             let clients = self.clock.iter().fold(clients, |clients, clock| clients.clock(clock.clone()));
             Office::new(clients, &mut mistakes)
@@ -111,18 +157,22 @@ impl LimiterBuilder {
             Some(store) => Ok(Engine::Remote(store, timeline)),
             None => memory(self.bytes, timeline, &policy).map(Engine::Memory),
         };
-        let engine = match engine {
-            Ok(engine) if mistakes.is_empty() => engine,
-            engine => {
-                mistakes.extend(engine.err());
+        let (engine, permits) = match (engine, permits) {
+            (Ok(engine), Ok(permits)) if mistakes.is_empty() => (engine, permits),
+            (engine, permits) => {
+                mistakes.extend(engine.err().into_iter().chain(permits.err()));
                 return Err(BuildError::new(mistakes));
             }
         };
+        let bans = policy.ban.map(|(terms, clients)| Bans::new(terms, clients));
         let grants = office.map(|office| Grants::new(office, keys.clone(), &policy));
         let inner = Inner {
             policy,
             keys,
             engine,
+            permits,
+            bans,
+            timer: self.timer,
             grants,
             observers: self.observers,
             plain_addresses: self.plain_addresses,
@@ -154,6 +204,33 @@ fn memory(bytes: usize, timeline: Timeline, policy: &Compiled) -> Result<Memory,
     }
     Memory::new(timeline, bytes, shared)
         .map_err(|error| mistake(format!("{bytes} bytes are not to be had ({error}); set fewer")))
+}
+
+/// Room for the permits of a policy, if it has limits on concurrency.
+fn permits(
+    policy: &Compiled,
+    has_timer: bool,
+    holders: usize,
+    waiters: usize,
+) -> Result<Option<Permits>, Mistake> {
+    let mistake = |setting, reason: String| Err(Mistake::Setting { setting, reason });
+    if let Some(limit) = policy.concurrency.iter().find(|limit| limit.queue > 0 && !has_timer) {
+        return mistake(
+            "timer",
+            format!(
+                "requests wait under {:?}, and nothing tells when they have waited long enough; build with `.timer(tokio::time::sleep)` or that of another runtime",
+                limit.name
+            ),
+        );
+    }
+    for (setting, number) in [("max_in_flight", holders), ("max_waiting", waiters)] {
+        if number > MOST_PERMITS {
+            return mistake(setting, format!("{number} are too many; set {MOST_PERMITS} at most"));
+        }
+    }
+    let limits = policy.concurrency.len();
+    let waiters = if policy.concurrency.iter().any(|limit| limit.queue > 0) { waiters } else { 0 };
+    Ok((limits > 0).then(|| Permits::new(Capacity { keys: holders, waiters, limits })))
 }
 
 fn random() -> Result<[u8; 16], Mistake> {

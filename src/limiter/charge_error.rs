@@ -1,6 +1,9 @@
 use super::grants::Denied;
-use crate::{Rejection, StoreError};
-use std::{error::Error, fmt};
+use crate::{
+    Rejection, StoreError,
+    response::{NO_ROOM, whole_seconds},
+};
+use std::{error::Error, fmt, time::Duration};
 
 /// A charge could not be decided.
 #[derive(Debug)]
@@ -15,6 +18,13 @@ pub enum ChargeError {
     },
     /// The client is on the policy's block list.
     Blocked,
+    /// The client is banned for a time.
+    Banned {
+        /// How long yet.
+        retry_after: Duration,
+    },
+    /// There is no room left to count what runs at once.
+    NoRoom,
     /// The registry does not let the client charge: its id is malformed, or it is unknown or disabled.
     Rejected(Rejection),
     /// The client may not use the resource.
@@ -47,6 +57,10 @@ impl fmt::Display for ChargeError {
         match self {
             Self::UnknownRule { rule, known } => write!(f, "no rule is named {rule:?}; there are {known:?}"),
             Self::Blocked => f.write_str("the client is on the block list"),
+            Self::Banned { retry_after } => {
+                write!(f, "the client is banned for {} seconds more", whole_seconds(*retry_after))
+            }
+            Self::NoRoom => f.write_str(NO_ROOM),
             Self::Rejected(rejection) => rejection.fmt(f),
             Self::ResourceNotAllowed { resource } => write!(f, "the client may not use {resource:?}"),
             Self::OverrideNotAllowed => f.write_str("the client may not override its limits"),

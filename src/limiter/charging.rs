@@ -3,6 +3,7 @@
 use super::{
     ChargeError, Charged, Limiter, Pending, Verdict,
     grants::{Granted, Lookup, Outcome},
+    held::{Demands, Outcome as Held},
 };
 use crate::{
     Decision, Grant, Identity, Key, Op, StoreError,
@@ -11,6 +12,7 @@ use crate::{
     registry::{Refused, Who},
     store::Asked,
 };
+use smallvec::smallvec;
 use std::{
     fmt,
     net::IpAddr,
@@ -39,8 +41,15 @@ pub struct Charging<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     Take,
+    Hold,
     Peek,
     Reset,
+}
+
+impl Act {
+    const fn takes(self) -> bool {
+        matches!(self, Self::Take | Self::Hold)
+    }
 }
 
 impl<'a> Charging<'a> {
@@ -64,6 +73,11 @@ impl<'a> Charging<'a> {
             resource: None,
             limits: None,
         }
+    }
+
+    pub(super) const fn holding(mut self) -> Self {
+        self.act = Act::Hold;
+        self
     }
 
     pub(super) const fn only_asking(mut self) -> Self {
@@ -116,15 +130,43 @@ impl<'a> Charging<'a> {
             return Err(ChargeError::UnknownRule { rule: self.rule.to_owned(), known });
         };
         let goes_by_lists = self.act != Act::Reset && inner.policy.has_exemptions;
-        if goes_by_lists && self.is_on(&inner.policy.blocked) {
-            return Err(ChargeError::Blocked);
-        }
-        if !goes_by_lists || !self.is_on(&inner.policy.allowed) {
-            if let Some(lookup) = self.collect_for(rule, known, charged)? {
-                return Ok(Some(Pending::registry(lookup, &[])));
+        if goes_by_lists {
+            if let Some(retry_after) = inner.banned_client(self.key) {
+                return Err(ChargeError::Banned { retry_after });
+            }
+            if self.is_on(&inner.policy.blocked) {
+                return Err(ChargeError::Blocked);
             }
         }
+        if goes_by_lists && self.is_on(&inner.policy.allowed) {
+            return Ok(inner.engine.ask(charged));
+        }
+        if let Some(lookup) = self.collect_for(rule, known, charged)? {
+            return Ok(Some(Pending::registry(lookup, &[])));
+        }
+        if self.act == Act::Hold && !rule.concurrency.is_empty() {
+            return self.ask_held(rule, charged);
+        }
         Ok(inner.engine.ask(charged))
+    }
+
+    /// Permits first, and then the charge.
+    #[inline(never)]
+    fn ask_held(&self, rule: &CompiledRule, charged: &mut Charged) -> Result<Option<Pending>, ChargeError> {
+        let inner = &self.limiter.inner;
+        let mut demands = Demands::new(self.key);
+        demands.add(inner, rule, self.key, || smallvec![inner.route_key(self.route)]);
+        match inner.hold(demands) {
+            Ok(Held::Answered(held)) => {
+                charged.hold(held);
+                Ok(inner.ask_held(charged))
+            }
+            Ok(Held::Waits(mut line)) => {
+                line.charged = std::mem::take(charged);
+                Ok(Some(Pending::line(line)))
+            }
+            Err(_) => Err(ChargeError::NoRoom),
+        }
     }
 
     /// The charges of a rule, for the client as the registry knows it if the rule goes by that.
@@ -148,7 +190,7 @@ impl<'a> Charging<'a> {
                     return collected.map(|()| None);
                 }
                 let address = self.address.map_or(Identity::anonymous(), Identity::address).key(&inner.keys);
-                let address = (self.act == Act::Take).then_some(address);
+                let address = self.act.takes().then_some(address);
                 match grants.look_up(self.key, who.clone(), address) {
                     Ok(looked) => {
                         inner.note_looked(&looked);
@@ -171,7 +213,7 @@ impl<'a> Charging<'a> {
         charged: &mut Charged,
     ) -> Result<(), ChargeError> {
         let inner = &self.limiter.inner;
-        if self.act == Act::Take {
+        if self.act.takes() {
             inner.note_use(granted);
         }
         if let Some(resource) = self.resource.filter(|resource| !granted.record.may_use(resource)) {
@@ -197,8 +239,8 @@ impl<'a> Charging<'a> {
 
     fn decide(&self, charged: Charged) -> Decision {
         let inner = &self.limiter.inner;
-        if self.act == Act::Take {
-            inner.report_handled(&charged, self.label, self.route);
+        if self.act.takes() {
+            inner.report_handled(&charged, self.key, self.label, self.route);
         }
         Decision::new(inner.clone(), charged)
     }
@@ -209,7 +251,7 @@ impl<'a> Charging<'a> {
             let limit = &inner.policy.limits[number];
             let cost = self.cost.unwrap_or_else(|| limit.cost.usual());
             let op = match self.act {
-                Act::Take => Op::Take(cost),
+                Act::Take | Act::Hold => Op::Take(cost),
                 Act::Peek => Op::Peek(cost),
                 Act::Reset if matches!(limit.scope, Scope::Shared(_)) => Op::Peek(0),
                 Act::Reset => Op::Clear,
@@ -312,7 +354,7 @@ impl Waiting {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decision, ChargeError>> {
         let inner = self.charging.limiter.inner.clone();
         loop {
-            let charged = match ready!(Pin::new(&mut self.pending).poll(cx)) {
+            let charged = match ready!(self.pending.poll(&inner, cx)) {
                 Ok(Verdict::Charged(charged)) => charged,
                 Ok(Verdict::Known(_, looked)) => {
                     inner.note_looked(&looked);

@@ -1,6 +1,6 @@
 //! Charging without HTTP.
 
-use super::{Charging, Limiter};
+use super::{Charging, Holding, Limiter};
 #[cfg(feature = "admin")]
 use crate::{ChargeError, ClientRecord};
 use crate::{Decision, Identity, Key, identity::ClientLabel, registry::Who};
@@ -26,9 +26,32 @@ impl Client {
     /// Charges the limits of a rule, all of them or none; await it.
     ///
     /// It costs what each limit says of every request, or 1 where that depends on a request's head, unless
-    /// [`cost`](Charging::cost) is set. What the rule says about methods, routes and responses does not matter here.
+    /// [`cost`](Charging::cost) is set. What the rule says about methods, routes and responses does not matter here, nor
+    /// do its limits on concurrency, which are for [`hold`](Self::hold).
     pub fn charge<'a>(&'a self, rule: &'a str) -> Charging<'a> {
         Charging::new(&self.limiter, self.key, self.label, self.who.clone(), rule)
+    }
+
+    /// Takes the permits of a rule and charges its limits, all of them or none; await it, and keep the [`Hold`] for
+    /// as long as the work goes on.
+    ///
+    /// Where the rule's limits on concurrency let requests wait, so does this. Work that the layer does not see the end of
+    /// is held this way: a WebSocket, say, whose upgrade is all that the layer sees.
+    ///
+    /// ```
+    /// # use tidegate::{ChargeError, Client};
+    /// # async fn export() {}
+    /// # async fn test(client: Client) -> Result<(), ChargeError> {
+    /// let hold = client.hold("exports").await?;
+    /// if hold.is_allowed() {
+    ///     export().await;
+    /// }
+    /// drop(hold);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hold<'a>(&'a self, rule: &'a str) -> Holding<'a> {
+        Holding(self.charge(rule).holding())
     }
 
     /// Asks what [`charge`](Self::charge) would answer, and charges nothing.

@@ -1,8 +1,8 @@
 //! The verdict, and what was charged for it.
 
-use super::Inner;
+use super::{Held, Inner, Permits};
 use crate::{
-    Charge, Key, LimitStatus, Op, Place, Rate, Reading,
+    Charge, Key, LimitStatus, Op, PermitStatus, Place, Rate, Reading,
     policy::{CompiledLimit, Settlement},
     response::whole_seconds,
     status::retry_after,
@@ -12,7 +12,7 @@ use http::HeaderValue;
 use smallvec::{SmallVec, smallvec};
 use std::{
     cmp::Ordering,
-    fmt,
+    fmt, mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -30,6 +30,8 @@ pub(crate) struct Charged {
     /// When they answered, in nanoseconds of the engine's time.
     pub(super) at: u64,
     pub(super) fit: Fit,
+    /// What limits on concurrency said. Boxed, because few policies have any.
+    pub(super) held: Option<Box<Held>>,
     /// For each rule whose client was looked up, the key that it came by, unless it brought limits along.
     pub(super) registered: SmallVec<[(usize, Key); 1]>,
 }
@@ -50,6 +52,52 @@ impl Charged {
         self.asked.push(Asked::new(number, limit.charge(rate, place, Op::Take(cost), shadow)));
     }
 
+    /// Takes note of what limits on concurrency said; where they refuse, nothing is charged.
+    pub(super) fn hold(&mut self, held: Box<Held>) {
+        if held.is_refused() {
+            self.asked.clear();
+            self.fit.enforced = false;
+        }
+        self.held = Some(held);
+    }
+
+    /// What is held is given back where a charge was refused.
+    pub(super) fn hold_on(&mut self) {
+        if !self.fit.enforced {
+            self.held = None;
+        }
+    }
+
+    /// Gives the permits back and keeps what the limits said.
+    pub(super) fn give_back(&mut self) {
+        drop(self.take_permits());
+    }
+
+    /// The permits, for whoever holds them from now on.
+    pub(crate) fn take_permits(&mut self) -> Permits {
+        self.held.as_mut().map(|held| mem::take(&mut held.permits)).unwrap_or_default()
+    }
+
+    /// Whether limits on concurrency were asked.
+    pub(crate) const fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// The limits on concurrency that refuse.
+    pub(super) fn refusing_permits(&self) -> impl Iterator<Item = usize> {
+        self.held.iter().flat_map(|held| held.refusing())
+    }
+
+    /// What limits on concurrency said.
+    pub(crate) fn permits<'a>(&self, inner: &'a Inner) -> SmallVec<[PermitStatus<'a>; 2]> {
+        self.held.as_ref().map(|held| held.statuses(inner)).unwrap_or_default()
+    }
+
+    /// Whether anything that only watches would have refused.
+    pub(crate) fn would_refuse(&self) -> bool {
+        self.is_shadow_refused() || self.held.as_ref().is_some_and(|held| held.is_shadow_refused())
+    }
+
     pub(crate) const fn is_allowed(&self) -> bool {
         self.fit.enforced
     }
@@ -59,10 +107,12 @@ impl Charged {
         !self.fit.watched
     }
 
-    /// The limit that refused first, or the first one of all.
-    pub(crate) fn foremost(&self) -> Option<usize> {
+    /// The rule of the limit that refused first, or of the first one of all.
+    pub(crate) fn foremost(&self, inner: &Inner) -> Option<usize> {
         let refused = self.asked.iter().find(|asked| !asked.reading.is_allowed());
-        refused.or(self.asked.first()).map(|asked| asked.limit)
+        let held = || self.held.as_ref().and_then(|held| held.foremost(inner));
+        let rule = |asked: &Asked| inner.policy.limits[asked.limit].rule;
+        refused.map(rule).or_else(held).or_else(|| self.asked.first().map(rule))
     }
 
     pub(crate) fn statuses<'a>(&'a self, inner: &'a Inner) -> SmallVec<[LimitStatus<'a>; 4]> {
@@ -135,11 +185,17 @@ impl Decision {
         self.charged.statuses(&self.inner).into_iter()
     }
 
+    /// What each limit on concurrency said, in the order of the policy.
+    pub fn permits(&self) -> impl Iterator<Item = PermitStatus<'_>> {
+        self.charged.permits(&self.inner).into_iter()
+    }
+
     /// How long until all limits would admit it, if nothing else is charged.
     ///
-    /// Nothing where they do already, or where one never will because the charge exceeds its burst.
+    /// Nothing where they do already, or where one never will because the charge exceeds its burst. A second where
+    /// a limit on concurrency refuses, because nobody knows when a permit comes back.
     pub fn retry_after(&self) -> Option<Duration> {
-        retry_after(self.limits())
+        retry_after(self.limits(), self.permits())
     }
 
     /// The same in whole seconds, as `Retry-After` has it: rounded up, at least 1.

@@ -1,8 +1,9 @@
 //! The store that a limiter counts in: ours without any detour, or another one behind a trait.
 
 use super::{
-    Charged,
+    Charged, Inner,
     grants::{Known, Looked, Lookup},
+    line::Line,
 };
 use crate::clock::Timeline;
 use crate::store::{Asked, Fit, Memory, Store, StoreError, StoreFuture};
@@ -39,7 +40,7 @@ impl Engine {
             Self::Remote(store, timeline) => {
                 charged.at = timeline.now();
                 let future = store.charge(charged.asked.iter().map(|asked| asked.charge).collect());
-                Some(Pending::Store(Box::new((future, std::mem::take(charged)))))
+                Some(Pending(Box::new(Wait::Store(future, std::mem::take(charged)))))
             }
         }
     }
@@ -69,11 +70,15 @@ impl Engine {
 }
 
 /// An answer on its way.
-pub(crate) enum Pending {
-    /// From a store elsewhere.
-    Store(Box<(StoreFuture, Charged)>),
+pub(crate) struct Pending(Box<Wait>);
+
+enum Wait {
     /// From a registry elsewhere; with it, what registries have answered before.
-    Registry(Box<(Lookup, Vec<Known>)>),
+    Registry(Lookup, Vec<Known>),
+    /// For permits.
+    Line(Line),
+    /// From a store elsewhere.
+    Store(StoreFuture, Charged),
 }
 
 /// What there was to wait for.
@@ -87,33 +92,49 @@ pub(crate) enum Verdict {
 
 impl Pending {
     pub(super) fn registry(lookup: Lookup, known: &[Known]) -> Self {
-        Self::Registry(Box::new((lookup, known.to_vec())))
+        Self(Box::new(Wait::Registry(lookup, known.to_vec())))
+    }
+
+    pub(super) fn line(line: Box<Line>) -> Self {
+        Self(Box::new(Wait::Line(*line)))
+    }
+
+    pub(crate) fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Result<Verdict, StoreError>> {
+        if let Wait::Line(line) = &mut *self.0 {
+            let mut charged = ready!(line.poll(inner, cx));
+            match inner.ask_held(&mut charged) {
+                Some(pending) => *self = pending,
+                None => return Poll::Ready(Ok(Verdict::Charged(charged))),
+            }
+        }
+        match &mut *self.0 {
+            Wait::Store(future, charged) => poll_store(future, charged, cx).map_ok(Verdict::Charged),
+            Wait::Registry(lookup, known) => {
+                let (key, looked) = ready!(Pin::new(lookup).poll(cx));
+                let mut known = std::mem::take(known);
+                known.push((key, looked.outcome.clone()));
+                Poll::Ready(Ok(Verdict::Known(known, looked)))
+            }
+            Wait::Line(_) => Poll::Pending, // it was answered above
+        }
     }
 }
 
-impl Future for Pending {
-    type Output = Result<Verdict, StoreError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (future, charged) = match &mut *self {
-            Self::Store(asked) => &mut **asked,
-            Self::Registry(asked) => {
-                let (key, looked) = ready!(Pin::new(&mut asked.0).poll(cx));
-                let mut known = std::mem::take(&mut asked.1);
-                known.push((key, looked.outcome.clone()));
-                return Poll::Ready(Ok(Verdict::Known(known, looked)));
-            }
-        };
-        let readings = ready!(future.as_mut().poll(cx))?;
-        let asked = &mut charged.asked;
-        if asked.len() != readings.len() {
-            let error = format!("it answered {} charges with {} readings", asked.len(), readings.len());
-            return Poll::Ready(Err(StoreError::new(error)));
-        }
-        for (asked, reading) in asked.iter_mut().zip(readings) {
-            asked.reading = reading;
-        }
-        charged.fit = Fit::of(asked.iter().map(|asked| (asked.charge.shadow, asked.reading.is_allowed())));
-        Poll::Ready(Ok(Verdict::Charged(std::mem::take(charged))))
+fn poll_store(
+    future: &mut StoreFuture,
+    charged: &mut Charged,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Charged, StoreError>> {
+    let readings = ready!(future.as_mut().poll(cx))?;
+    let asked = &mut charged.asked;
+    if asked.len() != readings.len() {
+        let error = format!("it answered {} charges with {} readings", asked.len(), readings.len());
+        return Poll::Ready(Err(StoreError::new(error)));
     }
+    for (asked, reading) in asked.iter_mut().zip(readings) {
+        asked.reading = reading;
+    }
+    charged.fit = Fit::of(asked.iter().map(|asked| (asked.charge.shadow, asked.reading.is_allowed())));
+    charged.hold_on();
+    Poll::Ready(Ok(std::mem::take(charged)))
 }

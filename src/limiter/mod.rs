@@ -2,6 +2,7 @@
 
 mod admit;
 mod asking;
+mod ban;
 mod builder;
 mod charge_error;
 mod charging;
@@ -9,9 +10,13 @@ mod client;
 mod decision;
 mod engine;
 mod grants;
+mod held;
+mod hold;
+mod line;
 mod report;
 
 pub(crate) use admit::Admission;
+pub use ban::{BanError, Banned};
 pub use builder::LimiterBuilder;
 pub use charge_error::ChargeError;
 pub use charging::{ChargeFuture, Charging};
@@ -20,11 +25,15 @@ pub use decision::Decision;
 pub(crate) use decision::{Charged, statuses};
 pub(crate) use engine::{Engine, Pending, Verdict};
 pub(crate) use grants::{Grants, Known};
+pub(crate) use held::{Held, Permits};
+pub use hold::{Hold, HoldFuture, Holding};
 
 use crate::{
     BuildError, Clients, Identity, Key, Mistake, Observe, Policy, Quota, Rejection, RequestHead,
+    ban::Bans,
     event::Event,
     key::{Keys, Material},
+    permit,
     policy::Compiled,
     store::Memory,
 };
@@ -56,6 +65,10 @@ pub(crate) struct Inner {
     pub(crate) policy: Compiled,
     pub(crate) keys: Keys,
     pub(crate) engine: Engine,
+    /// Where permits are counted, if any limit is on concurrency.
+    permits: Option<permit::Permits>,
+    timer: Option<line::Timer>,
+    bans: Option<Bans>,
     pub(crate) grants: Option<Arc<Grants>>,
     observers: Vec<Arc<dyn Observe>>,
     pub(crate) plain_addresses: bool,
@@ -134,6 +147,38 @@ impl Limiter {
         Ok(old)
     }
 
+    /// Lets so many requests run at once under a limit on concurrency, from now on, and answers with the former number.
+    ///
+    /// Lowered, it takes nothing from who runs; raised, it lets in who waits.
+    ///
+    /// # Errors
+    ///
+    /// If no limit on concurrency has that name, or `max` is 0.
+    pub fn set_concurrency(&self, limit: &str, max: u32) -> Result<u32, BuildError> {
+        let policy = &self.inner.policy;
+        let Some(number) = policy.concurrency.iter().position(|known| known.name == limit) else {
+            let known = policy.concurrency.iter().map(|limit| limit.name.clone()).collect();
+            return Err(BuildError::one(Mistake::Unknown { name: limit.to_owned(), known }));
+        };
+        let compiled = &policy.concurrency[number];
+        let old = compiled.set_max(&policy.rules[compiled.rule].name, max).map_err(BuildError::one)?;
+        if let Some(permits) = &self.inner.permits {
+            permits.revise(u32::try_from(number).unwrap_or(u32::MAX), max);
+        }
+        self.inner.emit(&Event::ConcurrencyChanged { limit, old, new: max });
+        Ok(old)
+    }
+
+    /// How many clients and limits on concurrency (each limit of each client is one) have requests running or waiting.
+    pub fn in_flight(&self) -> usize {
+        self.inner.permits.as_ref().map_or(0, permit::Permits::keys)
+    }
+
+    /// How many requests wait for a permit.
+    pub fn waiting(&self) -> usize {
+        self.inner.permits.as_ref().map_or(0, permit::Permits::waiting)
+    }
+
     /// Gives back what a decision charged, once, and as far as it is still owed: what has drained since is not given back.
     /// A decision that refused charged nothing.
     ///
@@ -147,6 +192,11 @@ impl Limiter {
     /// The memory that counting takes, in bytes, all of it taken at the start; nothing where a store of your own counts.
     pub fn memory_bytes(&self) -> usize {
         self.inner.engine.memory().map_or(0, Memory::bytes)
+    }
+
+    /// The memory that permits take, in bytes, all of it taken at the start; nothing where no limit is on concurrency.
+    pub fn permit_bytes(&self) -> usize {
+        self.inner.permits.as_ref().map_or(0, permit::Permits::bytes)
     }
 
     /// How many clients and limits (each limit of each client is one) are counted at the same time before newcomers

@@ -2,11 +2,11 @@
 
 use super::{Charged, Inner};
 use crate::{
-    RequestHead,
+    Key, RequestHead,
     event::{Event, Occasion},
     identity::ClientLabel,
     observe::{TARGET, trace},
-    response::Reason,
+    response::{NO_ROOM, Reason},
 };
 use http::Method;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,7 +23,7 @@ impl Inner {
     #[cold]
     pub(crate) fn report(&self, charged: &Charged, head: RequestHead<'_>) {
         if self.is_worth_telling(charged) {
-            let client = self.client(head, charged.foremost());
+            let client = self.client(head, charged.foremost(self));
             self.report_limits(charged, client, Some(head.method()), self.route(head));
         }
         if !charged.is_allowed() && !self.warned_proxy.load(Relaxed) && self.has_untrusted_forwarding(head) {
@@ -32,7 +32,16 @@ impl Inner {
     }
 
     /// Tells of a decision that a handler asked for.
-    pub(crate) fn report_handled(&self, charged: &Charged, client: ClientLabel, route: Option<&str>) {
+    pub(crate) fn report_handled(
+        &self,
+        charged: &Charged,
+        key: Key,
+        client: ClientLabel,
+        route: Option<&str>,
+    ) {
+        if !charged.is_allowed() {
+            self.note_refused_client(charged, key, client);
+        }
         if self.is_worth_telling(charged) {
             self.report_limits(charged, Some(client), None, route);
         }
@@ -40,7 +49,7 @@ impl Inner {
 
     /// Whether anybody listens; where nobody does, an allowed request costs a look at two flags.
     pub(crate) fn is_worth_telling(&self, charged: &Charged) -> bool {
-        let passes = charged.is_allowed() && !charged.is_shadow_refused();
+        let passes = charged.is_allowed() && !charged.would_refuse();
         !self.observers.is_empty()
             || !passes && tracing::enabled!(target: TARGET, tracing::Level::INFO)
             || tracing::enabled!(target: TARGET, tracing::Level::TRACE)
@@ -54,8 +63,10 @@ impl Inner {
         route: Option<&str>,
     ) {
         let limits = charged.statuses(self);
-        let occasion = Occasion { limits: &limits, ..self.occasion(client, method, route) };
-        self.emit(&match (charged.is_allowed(), charged.is_shadow_refused()) {
+        let permits = charged.permits(self);
+        let occasion =
+            Occasion { limits: &limits, permits: &permits, ..self.occasion(client, method, route) };
+        self.emit(&match (charged.is_allowed(), charged.would_refuse()) {
             (false, _) => Event::Refused(&occasion),
             (true, true) => Event::ShadowRefused(&occasion),
             (true, false) => Event::Allowed(&occasion),
@@ -85,13 +96,13 @@ impl Inner {
         self.emit(&Event::StoreFailed { occasion: &occasion, error: &error.to_string() });
     }
 
-    fn occasion<'a>(
+    pub(super) fn occasion<'a>(
         &self,
         client: Option<ClientLabel>,
         method: Option<&'a Method>,
         route: Option<&'a str>,
     ) -> Occasion<'a> {
-        Occasion { method, route, client, plain_addresses: self.plain_addresses, limits: &[] }
+        Occasion { method, route, client, plain_addresses: self.plain_addresses, limits: &[], permits: &[] }
     }
 
     pub(super) fn warn_anonymous(&self, has_peer: bool) {
@@ -125,6 +136,7 @@ fn rejection(reason: &Reason) -> Option<&str> {
         Reason::BadCost { detail } | Reason::BadOverride { detail } => Some(detail),
         Reason::ResourceNotAllowed { .. } => Some("the client may not use the resource"),
         Reason::OverrideNotAllowed => Some("the client may not override its limits"),
-        Reason::Limited | Reason::Blocked | Reason::StoreDown { .. } => None,
+        Reason::NoRoom => Some(NO_ROOM),
+        Reason::Limited | Reason::Blocked | Reason::Banned { .. } | Reason::StoreDown { .. } => None,
     }
 }

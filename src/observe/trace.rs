@@ -21,6 +21,16 @@ pub(crate) fn trace(event: &Event<'_>) {
             client = %occasion.client(),
             "blocked"
         ),
+        Event::Banned { occasion, time, times } => info!(
+            target: TARGET,
+            method = method(occasion),
+            route = occasion.route,
+            client = %occasion.client(),
+            seconds = seconds(*time),
+            times,
+            "banned"
+        ),
+        Event::Released(occasion) => info!(target: TARGET, client = %occasion.client(), "released"),
         Event::Rejected { occasion, reason } => rejection(occasion, reason, "rejected"),
         Event::ShadowRejected { occasion, reason } => rejection(occasion, reason, "would be rejected"),
         Event::StoreFailed { occasion, error } => {
@@ -34,6 +44,9 @@ pub(crate) fn trace(event: &Event<'_>) {
         }
         Event::Anonymous { cause } => warn!(target: TARGET, "{cause}"),
         Event::UntrustedProxy { advice } => warn!(target: TARGET, "{advice}"),
+        Event::ConcurrencyChanged { limit, old, new } => {
+            info!(target: TARGET, limit, old, new, "concurrency changed");
+        }
         Event::ClientCreated { client_id } => info!(target: TARGET, client_id, "client created"),
         Event::Fallback { client_id, uses } => warn!(
             target: TARGET,
@@ -80,6 +93,19 @@ fn violations(occasion: &Occasion<'_>) {
             limit = limit.limit(),
             quota = %limit.quota(),
             retry_after = limit.reading.retry_after().map(seconds),
+            client = %occasion.client(),
+            "{what}"
+        );
+    }
+    for permit in occasion.violated_permits() {
+        let what = if permit.shadow { "would be refused" } else { "refused" };
+        info!(
+            target: TARGET,
+            method = method(occasion),
+            route = occasion.route,
+            rule = permit.rule,
+            limit = permit.limit,
+            at_once = permit.max,
             client = %occasion.client(),
             "{what}"
         );

@@ -1,13 +1,14 @@
 //! From the description of a policy to what a request is held against, with every mistake on the way.
 
 use super::{
-    Limit, Policy, Rule, Settle, Shares,
+    Ban, CompiledConcurrency, Concurrency, Limit, Policy, Rule, Settle, Shares,
     cost::{CostKind, Settlement, UnitCost, header_name},
     lists::List,
     matcher::{Matcher, Templates},
 };
 use crate::{
     Key, Mistake, Quota, Rate,
+    ban::Terms,
     identity::{Identify, Networks, Proxies},
     key::{Keys, Material},
     live::LiveQuota,
@@ -26,10 +27,14 @@ pub(crate) struct Compiled {
     pub(crate) rules: Vec<CompiledRule>,
     /// The limits of all rules, in order.
     pub(crate) limits: Vec<CompiledLimit>,
+    /// The limits on concurrency of all rules, in order.
+    pub(crate) concurrency: Vec<CompiledConcurrency>,
     pub(crate) allowed: List,
     pub(crate) blocked: List,
     pub(crate) exempt_preflights: bool,
-    /// Whether anybody or anything is on a list or exempt.
+    /// When clients are banned, and how many can be remembered.
+    pub(crate) ban: Option<(Terms, usize)>,
+    /// Whether anybody or anything is on a list or exempt, or can be banned.
     pub(crate) has_exemptions: bool,
     /// Names the route of a request that no router has named.
     pub(crate) templates: Templates,
@@ -51,6 +56,8 @@ pub(crate) struct CompiledRule {
     pub(crate) source: usize,
     /// Which of the policy's limits.
     pub(crate) limits: Range<usize>,
+    /// Which of the policy's limits on concurrency.
+    pub(crate) concurrency: Range<usize>,
     pub(crate) shadow: bool,
     /// Whether it ends the search. One that only watches never does, or it would let requests by the rules behind it.
     pub(crate) only: bool,
@@ -124,7 +131,8 @@ const GROUP: usize = 4;
 impl Compiled {
     /// Leaves out what has a mistake.
     pub(crate) fn new(policy: &Policy, keys: &Keys, mistakes: &mut Vec<Mistake>) -> Self {
-        Compiler { keys, mistakes, counts: [0; 3], limits: Vec::new() }.policy(policy)
+        Compiler { keys, mistakes, counts: [0; 3], limits: Vec::new(), concurrency: Vec::new() }
+            .policy(policy)
     }
 
     pub(crate) fn shared_limits(&self) -> usize {
@@ -172,6 +180,7 @@ struct Compiler<'c> {
     /// How many limits there are of each kind of [`Shares`].
     counts: [usize; 3],
     limits: Vec<CompiledLimit>,
+    concurrency: Vec<CompiledConcurrency>,
 }
 
 impl Compiler<'_> {
@@ -192,16 +201,21 @@ impl Compiler<'_> {
         let blocked = List::compile(&policy.blocked, "block list", self.keys, self.mistakes);
         let has_registered = sources.iter().any(|source| source.registered);
         let patterns = policy.rules.iter().flat_map(|rule| &rule.patterns);
+        let ban = policy.ban.as_ref().map(Ban::compile).transpose();
+        let ban = ban.map_err(|mistake| self.mistakes.push(mistake)).ok().flatten();
         let has_exemptions = policy.exempt_preflights
+            || ban.is_some()
             || [&allowed, &blocked].iter().any(|list| list.has_networks() || list.has_identities());
         Compiled {
             sources,
             proxies,
             rules,
             limits: std::mem::take(&mut self.limits),
+            concurrency: std::mem::take(&mut self.concurrency),
             allowed,
             blocked,
             exempt_preflights: policy.exempt_preflights,
+            ban,
             has_registered,
             has_exemptions,
             templates: Templates::new(patterns.map(String::as_str)),
@@ -233,6 +247,10 @@ impl Compiler<'_> {
             self.limit(number, rule, limit);
         }
         let limits = first..self.limits.len();
+        let first = self.concurrency.len();
+        for concurrency in &rule.concurrency {
+            self.concurrency(number, rule, concurrency);
+        }
         let policy = (!rule.shadow && !limits.is_empty()).then(|| {
             let members: Vec<_> =
                 self.limits[limits.clone()].iter().map(|limit| &*limit.words.policy).collect();
@@ -249,6 +267,7 @@ impl Compiler<'_> {
                 && !rule.by_hand,
             source,
             limits,
+            concurrency: first..self.concurrency.len(),
             shadow: rule.shadow,
             only: rule.only && !rule.shadow && !rule.by_hand,
             by_hand: rule.by_hand,
@@ -259,10 +278,8 @@ impl Compiler<'_> {
     }
 
     fn limit(&mut self, number: usize, rule: &Rule, limit: &Limit) {
-        self.name(&limit.name);
-        if self.limits.iter().any(|other| other.words.name == limit.name) {
-            let (rule, limit) = (rule.name.clone(), limit.name.clone());
-            return self.mistakes.push(Mistake::DuplicateLimit { rule, limit });
+        if !self.limit_name(rule, &limit.name) {
+            return;
         }
         let cost = self.cost(rule, limit);
         let settle = limit.settle.as_ref().and_then(|settle| self.settle(rule, limit, settle));
@@ -283,6 +300,29 @@ impl Compiler<'_> {
             max_debt: limit.max_debt,
         };
         self.limits.push(compiled);
+    }
+
+    fn concurrency(&mut self, number: usize, rule: &Rule, concurrency: &Concurrency) {
+        if !self.limit_name(rule, &concurrency.name) {
+            return;
+        }
+        match CompiledConcurrency::compile(number, rule, concurrency, self.keys) {
+            Ok(compiled) => self.concurrency.push(compiled),
+            Err(mistake) => self.mistakes.push(mistake),
+        }
+    }
+
+    /// Whether no limit of either kind has this name yet.
+    fn limit_name(&mut self, rule: &Rule, name: &str) -> bool {
+        self.name(name);
+        let rates = self.limits.iter().map(|limit| &limit.words.name);
+        let concurrency = self.concurrency.iter().map(|limit| &limit.name);
+        let is_new = !rates.chain(concurrency).any(|other| other == name);
+        if !is_new {
+            let (rule, limit) = (rule.name.clone(), name.to_owned());
+            self.mistakes.push(Mistake::DuplicateLimit { rule, limit });
+        }
+        is_new
     }
 
     /// The number of one more granted limit.

@@ -3,7 +3,9 @@
 //! A [`Policy`] is a description; nothing in it is checked before the limiter is built, so that all mistakes can be
 //! told at once. *Every* rule that matches a request applies, and all their limits are charged together or not at all.
 
+mod ban;
 mod compile;
+mod concurrency;
 mod cost;
 mod lists;
 mod matcher;
@@ -11,7 +13,10 @@ mod paths;
 mod pattern;
 
 use crate::{Identity, Quota, RequestHead, Source, TrustedProxies};
+pub use ban::Ban;
 pub(crate) use compile::{Compiled, CompiledLimit, CompiledRule, Scope};
+pub(crate) use concurrency::CompiledConcurrency;
+pub use concurrency::Concurrency;
 pub use cost::{Cost, Settle};
 pub(crate) use cost::{Grain, Settlement, UnitCost, whole_number};
 use http::Method;
@@ -39,6 +44,7 @@ pub struct Policy {
     pub(crate) allowed: Listed,
     pub(crate) blocked: Listed,
     pub(crate) exempt_preflights: bool,
+    pub(crate) ban: Option<Ban>,
 }
 
 /// Networks and identities of one list.
@@ -58,6 +64,7 @@ impl Policy {
             allowed: Listed::default(),
             blocked: Listed::default(),
             exempt_preflights: false,
+            ban: None,
         }
     }
 
@@ -117,6 +124,13 @@ impl Policy {
         self
     }
 
+    /// Bans clients that are refused too often; nobody is banned unless this is set.
+    #[must_use]
+    pub fn ban(mut self, ban: Ban) -> Self {
+        self.ban = Some(ban);
+        self
+    }
+
     /// Lets the browsers' CORS preflights (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) pass uncounted,
     /// but not those of blocked clients.
     #[must_use]
@@ -144,6 +158,7 @@ pub struct Rule {
     pub(crate) when: Option<When>,
     pub(crate) source: Option<Source>,
     pub(crate) limits: Vec<Limit>,
+    pub(crate) concurrency: Vec<Concurrency>,
     pub(crate) shadow: bool,
     pub(crate) only: bool,
     pub(crate) by_hand: bool,
@@ -181,6 +196,7 @@ impl Rule {
             when: None,
             source: None,
             limits: Vec::new(),
+            concurrency: Vec::new(),
             shadow: false,
             only: false,
             by_hand: false,
@@ -245,6 +261,13 @@ impl Rule {
         self
     }
 
+    /// Adds a limit on how many requests run at once. It shares its names with the other limits.
+    #[must_use]
+    pub fn concurrency(mut self, concurrency: Concurrency) -> Self {
+        self.concurrency.push(concurrency);
+        self
+    }
+
     /// Only watch: count and report what would be refused, and refuse nothing.
     #[must_use]
     pub const fn shadow(mut self) -> Self {
@@ -276,6 +299,7 @@ impl fmt::Debug for Rule {
             .field("when", &self.when.as_ref().map(|_| ".."))
             .field("source", &self.source)
             .field("limits", &self.limits)
+            .field("concurrency", &self.concurrency)
             .field("shadow", &self.shadow)
             .field("only", &self.only)
             .field("by_hand", &self.by_hand)

@@ -1,7 +1,7 @@
 //! The fields that tell a client its limits and what is left of them.
 
 use super::{number, text::Text, whole_seconds};
-use crate::{LimitStatus, Quota, Rate, status::Words};
+use crate::{LimitStatus, PermitStatus, Quota, Rate, status::Words};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::{
@@ -63,17 +63,19 @@ type Value = Text<192>;
 
 const SECOND_NS: u128 = 1_000_000_000;
 
-/// Tells `statuses` in `headers`, beside what stands there already. `policies` is what [`Fields::new`] takes.
+/// Tells `statuses` and `permits` in `headers`, beside what stands there already. `policies` is what [`Fields::new`] takes.
+/// The older styles have no words for permits.
 pub(crate) fn write(
     style: HeaderStyle,
     statuses: &[LimitStatus<'_>],
+    permits: &[PermitStatus<'_>],
     policies: Option<&HeaderValue>,
     now: impl FnOnce() -> SystemTime,
     headers: &mut HeaderMap,
 ) {
     match style {
         HeaderStyle::Off => {}
-        HeaderStyle::Draft10 => Fields::new(statuses, policies).append_to(headers),
+        HeaderStyle::Draft10 => Fields::new(statuses, policies).and(permits).append_to(headers),
         _ => {
             if let Some(tightest) = shown(statuses).min_by_key(|status| tightness(status)) {
                 write_tightest(style, tightest, now, headers);
@@ -85,8 +87,8 @@ pub(crate) fn write(
     }
 }
 
-/// A limit and the quota that it is built with, in words.
-pub(crate) fn words(name: &str, quota: Quota, rate: Rate) -> Words {
+/// A name as a String of RFC 9651, and of JSON as well, because names are printable ASCII.
+pub(crate) fn quoted(name: &str) -> String {
     let mut quoted = String::from('"');
     for char in name.chars() {
         if matches!(char, '"' | '\\') {
@@ -95,6 +97,12 @@ pub(crate) fn words(name: &str, quota: Quota, rate: Rate) -> Words {
         quoted.push(char);
     }
     quoted.push('"');
+    quoted
+}
+
+/// A limit and the quota that it is built with, in words.
+pub(crate) fn words(name: &str, quota: Quota, rate: Rate) -> Words {
+    let quoted = quoted(name);
     let mut policy = Value::new();
     push_policy(&mut policy, &quoted, quota, rate);
     let policy = String::from_utf8_lossy(policy.as_bytes()).into_owned();
@@ -147,6 +155,23 @@ impl Fields {
         Self { policies, limits: list(statuses, push_status) }
     }
 
+    /// Adds the limits on concurrency.
+    pub(crate) fn and(self, permits: &[PermitStatus<'_>]) -> Self {
+        if !permits.iter().any(|permit| !permit.shadow) {
+            return self;
+        }
+        let policies = join(self.policies, permits, |out, permit| {
+            out.push(b";q=");
+            out.push_number(permit.max.into());
+            out.push(b";qu=\"concurrent-requests\"");
+        });
+        let limits = join(self.limits, permits, |out, permit| {
+            out.push(b";r=");
+            out.push_number(permit.remaining().into());
+        });
+        Self { policies, limits }
+    }
+
     pub(crate) fn append_to(self, headers: &mut HeaderMap) {
         append(headers, &RATELIMIT_POLICY, self.policies);
         append(headers, &RATELIMIT, self.limits);
@@ -163,6 +188,26 @@ fn list(statuses: &[LimitStatus<'_>], push: impl Fn(&mut Value, &LimitStatus<'_>
         push(&mut out, status);
     }
     if out.is_empty() { None } else { HeaderValue::from_bytes(out.as_bytes()).ok() }
+}
+
+/// A list that goes on.
+fn join(
+    list: Option<HeaderValue>,
+    permits: &[PermitStatus<'_>],
+    push: impl Fn(&mut Value, &PermitStatus<'_>),
+) -> Option<HeaderValue> {
+    let mut out = Value::new();
+    if let Some(list) = list {
+        out.push(list.as_bytes());
+    }
+    for permit in permits.iter().filter(|permit| !permit.shadow) {
+        if !out.is_empty() {
+            out.push(b", ");
+        }
+        out.push(permit.quoted.as_bytes());
+        push(&mut out, permit);
+    }
+    HeaderValue::from_bytes(out.as_bytes()).ok()
 }
 
 fn push_policy(out: &mut Value, quoted: &str, quota: Quota, rate: Rate) {

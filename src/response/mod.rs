@@ -1,14 +1,16 @@
 //! What the caller sees: fields that tell how much is left, and the answer to a refused request.
 
+mod grpc;
 mod headers;
+mod prose;
 mod refusal;
 #[cfg(test)]
 mod tests;
 mod text;
 
 pub use headers::HeaderStyle;
-pub(crate) use headers::{Fields, lasting_value, words, write};
-pub(crate) use refusal::RefusalStyle;
+pub(crate) use headers::{Fields, lasting_value, quoted, words, write};
+pub(crate) use refusal::{NO_ROOM, RefusalStyle};
 pub use refusal::{Reason, Refusal};
 
 use http::HeaderValue;

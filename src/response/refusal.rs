@@ -1,16 +1,19 @@
 //! The answer to a refused request.
 
-use super::{HeaderStyle, number, text::Text, whole_seconds, write};
-use crate::{
-    LimitStatus, Rejection, RequestHead,
-    status::{Words, retry_after},
+use super::{
+    HeaderStyle,
+    grpc::{GRPC_MESSAGE, GRPC_MESSAGE_ESCAPED, GRPC_PUSHBACK, GRPC_STATUS, grpc_status, grpc_type},
+    number,
+    prose::Prose,
+    whole_seconds, write,
 };
+use crate::{LimitStatus, PermitStatus, Rejection, RequestHead, status::retry_after};
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use percent_encoding::percent_encode;
 use std::{
     fmt,
     sync::Arc,
@@ -22,6 +25,7 @@ use std::{
 pub struct Refusal<'a> {
     reason: Reason,
     limits: &'a [LimitStatus<'a>],
+    permits: &'a [PermitStatus<'a>],
     /// What `RateLimit-Policy` says of them, where that was made beforehand.
     policies: Option<&'a HeaderValue>,
     retry_after: Option<Duration>,
@@ -34,8 +38,15 @@ pub struct Refusal<'a> {
 pub enum Reason {
     /// A limit does not admit it: 429.
     Limited,
+    /// There is no room left to count what runs at once, or who waits: 503.
+    NoRoom,
     /// The client is on a block list: 403.
     Blocked,
+    /// The client is banned, because it was refused too often or by hand: 403.
+    Banned {
+        /// How long yet.
+        retry_after: Duration,
+    },
     /// The request does not say who is asking, or says it wrongly: 401 for a credential, 400 for an address or header.
     Unidentified(Rejection),
     /// The client may not use the resource that the request is for: 403.
@@ -68,17 +79,31 @@ impl<'a> Refusal<'a> {
         limits: &'a [LimitStatus<'a>],
         policies: Option<&'a HeaderValue>,
     ) -> Self {
-        let retry_after = match reason {
-            Reason::Limited => retry_after(limits.iter().copied()),
-            Reason::StoreDown { retry_after } => Some(retry_after),
+        let mut refusal =
+            Self { reason, limits, permits: &[], policies, retry_after: None, retry_after_secs: None };
+        refusal.reckon();
+        refusal
+    }
+
+    /// With what limits on concurrency said.
+    pub(crate) fn and(mut self, permits: &'a [PermitStatus<'a>]) -> Self {
+        self.permits = permits;
+        self.reckon();
+        self
+    }
+
+    /// Finds out when the request may come again.
+    fn reckon(&mut self) {
+        self.retry_after = match self.reason {
+            Reason::Limited => retry_after(self.limits.iter().copied(), self.permits.iter().copied()),
+            Reason::StoreDown { retry_after } | Reason::Banned { retry_after } => Some(retry_after),
+            Reason::NoRoom => Some(NO_ROOM_RETRY),
             _ => None,
         };
-        let mut refusal = Self { reason, limits, policies, retry_after, retry_after_secs: None };
-        refusal.retry_after_secs = retry_after.map(|wait| {
-            let units = refusal.violated().filter_map(|status| status.reading.next_after(status.rate));
+        self.retry_after_secs = self.retry_after.map(|wait| {
+            let units = self.violated().filter_map(|status| status.reading.next_after(status.rate));
             whole_seconds(units.fold(wait, Duration::max)).max(1)
         });
-        refusal
     }
 
     /// Why the request is refused.
@@ -90,12 +115,13 @@ impl<'a> Refusal<'a> {
     pub const fn status(&self) -> StatusCode {
         match self.reason {
             Reason::Limited => StatusCode::TOO_MANY_REQUESTS,
-            Reason::Blocked | Reason::ResourceNotAllowed { .. } | Reason::OverrideNotAllowed => {
-                StatusCode::FORBIDDEN
-            }
+            Reason::Blocked
+            | Reason::Banned { .. }
+            | Reason::ResourceNotAllowed { .. }
+            | Reason::OverrideNotAllowed => StatusCode::FORBIDDEN,
             Reason::Unidentified(rejection) => rejection.status(),
             Reason::BadCost { .. } | Reason::BadOverride { .. } => StatusCode::BAD_REQUEST,
-            Reason::StoreDown { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Reason::StoreDown { .. } | Reason::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -109,8 +135,18 @@ impl<'a> Refusal<'a> {
         self.limits.iter().filter(|status| status.refuses())
     }
 
+    /// Every limit on concurrency that was asked.
+    pub const fn permits(&self) -> &'a [PermitStatus<'a>] {
+        self.permits
+    }
+
+    /// The limits on concurrency that refuse.
+    pub fn violated_permits(&self) -> impl Iterator<Item = &'a PermitStatus<'a>> + use<'a> {
+        self.permits.iter().filter(|status| status.refuses())
+    }
+
     /// How long until the request can be admitted, if nothing else is charged: the longest wait of the violated
-    /// limits. Nothing where waiting does not help.
+    /// limits, and a second where a limit on concurrency refuses. Nothing where waiting does not help.
     pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
@@ -139,6 +175,13 @@ impl<'a> Refusal<'a> {
         self.violated().any(|status| status.reading.is_never())
     }
 }
+
+/// Why a request is refused for which there is no room, for people and logs.
+pub(crate) const NO_ROOM: &str =
+    "no room is left to count what runs at once; raise the limiter's `max_in_flight` or `max_waiting`";
+
+/// When there may be room again.
+const NO_ROOM_RETRY: Duration = Duration::from_secs(1);
 
 /// So many fields a refusal has at most, or nearly. A map for more is too large for the allocator's quick lists.
 const FIELDS: usize = 6;
@@ -187,7 +230,7 @@ impl RefusalStyle {
             (None, Some(custom)) => return complete(custom(refusal, head), refusal, style, now),
             (None, None) => self.problem(refusal),
         };
-        write(style, refusal.limits, refusal.policies, now, response.headers_mut());
+        write(style, refusal.limits, refusal.permits, refusal.policies, now, response.headers_mut());
         response
     }
 
@@ -209,7 +252,7 @@ impl RefusalStyle {
             Reason::Limited => {
                 ("https://iana.org/assignments/http-problem-types#quota-exceeded", "Quota exceeded")
             }
-            Reason::StoreDown { .. } => (
+            Reason::StoreDown { .. } | Reason::NoRoom => (
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
                 "Temporarily reduced capacity",
             ),
@@ -227,9 +270,11 @@ impl RefusalStyle {
         body.ours("\"");
         if refusal.reason == Reason::Limited {
             body.ours(",\"violated-policies\":[");
-            for (number, status) in refusal.violated().enumerate() {
+            let limits = refusal.violated().map(|status| status.words.quoted.as_str());
+            let names = limits.chain(refusal.violated_permits().map(|permit| permit.quoted));
+            for (number, quoted) in names.enumerate() {
                 body.ours(if number == 0 { "" } else { "," });
-                body.ours(&status.words.quoted);
+                body.ours(quoted);
             }
             body.ours("]");
         }
@@ -276,7 +321,9 @@ impl RefusalStyle {
         match &refusal.reason {
             Reason::Limited => limited(refusal, out),
             Reason::Blocked => out.ours("This client is blocked."),
+            Reason::Banned { .. } => out.ours("This client is banned."),
             Reason::Unidentified(rejection) => out.theirs(&format!("{rejection}.")),
+            Reason::NoRoom => out.ours("Too many requests are running at the moment."),
             Reason::BadCost { detail } | Reason::BadOverride { detail } => out.theirs(&format!("{detail}.")),
             Reason::ResourceNotAllowed { resource } => {
                 out.theirs(&format!("This client may not use {resource:?}."));
@@ -315,43 +362,15 @@ fn limited(refusal: &Refusal<'_>, out: &mut Prose) {
         }
         before = "), ";
     }
+    for permit in refusal.violated_permits() {
+        out.ours(before);
+        out.ours(if out.json { permit.escaped() } else { permit.limit });
+        out.ours(" (");
+        out.number(permit.max.into());
+        out.ours(" at once");
+        before = "), ";
+    }
     out.ours(if before.is_empty() { "." } else { ")." });
-}
-
-/// A body or a message that is being put together, as it is or as the inside of a string of JSON.
-struct Prose {
-    text: Text<512>,
-    json: bool,
-}
-
-impl Prose {
-    const fn new(json: bool) -> Self {
-        Self { text: Text::new(), json }
-    }
-
-    /// Text in which JSON has nothing to escape.
-    #[inline]
-    fn ours(&mut self, text: &str) {
-        self.text.push(text.as_bytes());
-    }
-
-    /// Text in which anything may stand.
-    fn theirs(&mut self, text: &str) {
-        if !self.json {
-            return self.ours(text);
-        }
-        // A string is always one of JSON.
-        let quoted = serde_json::to_string(text).unwrap_or_default();
-        self.ours(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default());
-    }
-
-    fn name(&mut self, words: &Words) {
-        self.ours(if self.json { words.escaped() } else { &words.name });
-    }
-
-    fn number(&mut self, number: u64) {
-        self.text.push_number(number);
-    }
 }
 
 impl fmt::Debug for RefusalStyle {
@@ -372,7 +391,7 @@ fn complete(
     now: impl FnOnce() -> SystemTime,
 ) -> Response<Bytes> {
     let mut missing = HeaderMap::new();
-    write(style, refusal.limits, refusal.policies, now, &mut missing);
+    write(style, refusal.limits, refusal.permits, refusal.policies, now, &mut missing);
     refusal.tell(&mut missing);
     for (name, value) in &missing {
         if !response.headers().contains_key(name) {
@@ -380,47 +399,4 @@ fn complete(
         }
     }
     response
-}
-
-static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-static GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
-
-/// What `grpc-message` escapes besides bytes that are not ASCII (gRPC over HTTP/2, "Percent-Encoded").
-const GRPC_MESSAGE_ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
-
-const GRPC_TYPES: [&str; 5] = [
-    "application/grpc",
-    "application/grpc-web",
-    "application/grpc-web+proto",
-    "application/grpc-web-text",
-    "application/grpc-web-text+proto",
-];
-
-/// The content type of the answer, where the request is gRPC.
-///
-/// A type is answered with one of ours, not with the client's own text, which can be of any size.
-///
-/// Only a POST can be gRPC. Any other request with such a type would make its refusal a 200 for whoever goes by the status.
-fn grpc_type(head: RequestHead<'_>) -> Option<&'static str> {
-    if head.method() != Method::POST {
-        return None;
-    }
-    let text = head.headers().get(CONTENT_TYPE)?.to_str().ok()?;
-    let text = text.split(';').next()?.trim_ascii();
-    let base = text.split('+').next()?;
-    let known = |text: &str| GRPC_TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(text));
-    known(text).or_else(|| known(base))
-}
-
-/// The gRPC status code beside an HTTP status.
-const fn grpc_status(status: StatusCode) -> u16 {
-    match status.as_u16() {
-        400 => 3,
-        401 => 16,
-        403 => 7,
-        429 => 8,
-        503 => 14,
-        _ => 2,
-    }
 }

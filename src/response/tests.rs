@@ -32,7 +32,7 @@ fn refused(limit: &str, wait: Duration) -> LimitStatus<'static> {
 
 fn written(style: HeaderStyle, statuses: &[LimitStatus<'_>]) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    write(style, statuses, None, || UNIX_EPOCH + Duration::from_millis(1_000_500), &mut headers);
+    write(style, statuses, &[], None, || UNIX_EPOCH + Duration::from_millis(1_000_500), &mut headers);
     headers
 }
 
@@ -82,7 +82,7 @@ fn lists_parse_back_with_any_name_and_without_shadows() {
     let shadow = LimitStatus { shadow: true, ..odd };
     let mut headers = HeaderMap::new();
     headers.append("ratelimit", HeaderValue::from_static(r#""inner";r=1"#));
-    write(HeaderStyle::Draft10, &[shadow, odd, full], None, SystemTime::now, &mut headers);
+    write(HeaderStyle::Draft10, &[shadow, odd, full], &[], None, SystemTime::now, &mut headers);
 
     let member = |name: &str, params: &[(&str, i64)]| {
         (name.to_owned(), params.iter().map(|&(key, value)| (key.to_owned(), value)).collect::<Vec<_>>())
@@ -159,7 +159,7 @@ fn older_styles_never_make_the_inner_service_look_looser() {
     ] {
         let mut headers = HeaderMap::new();
         headers.insert(field, HeaderValue::from_static(theirs));
-        write(style, &[ours], None, SystemTime::now, &mut headers);
+        write(style, &[ours], &[], None, SystemTime::now, &mut headers);
         assert_eq!(lines(&headers, field), [left], "{style:?}");
     }
 }

@@ -2,7 +2,9 @@
 //! fields that were asked for, and a refusal costs a connection nothing.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod churn;
 mod exchange;
 mod peer;
+mod permits;
 mod refusal;
 mod stage;

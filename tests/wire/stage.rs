@@ -90,7 +90,7 @@ impl Server {
     }
 }
 
-async fn accept<S, B>(listener: TcpListener, service: S)
+pub(crate) async fn accept<S, B>(listener: TcpListener, service: S)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -143,6 +143,7 @@ async fn app(stage: Stage, request: Request<Body>) -> Response<Body> {
             stage.told.unwrap().send("came").unwrap();
             future::pending().await
         }
+        "/panic" => panic!("as a handler may"),
         "/chat" => {
             let mut head = request.into_parts().0;
             let upgrade = WebSocketUpgrade::from_request_parts(&mut head, &()).await.unwrap();
@@ -200,17 +201,21 @@ impl Connection {
         }
     }
 
-    pub(crate) async fn send(&mut self, mut request: Request<Body>) -> Response<Incoming> {
+    pub(crate) async fn send(&mut self, request: Request<Body>) -> Response<Incoming> {
+        self.try_send(request).await.unwrap()
+    }
+
+    pub(crate) async fn try_send(&mut self, mut request: Request<Body>) -> hyper::Result<Response<Incoming>> {
         match self {
             Self::H1(client) => {
                 request.headers_mut().insert("host", HeaderValue::from_static("example.com"));
-                client.ready().await.unwrap();
-                client.send_request(request).await.unwrap()
+                client.ready().await?;
+                client.send_request(request).await
             }
             Self::H2(client) => {
                 *request.uri_mut() = format!("http://example.com{}", request.uri()).parse().unwrap();
-                client.ready().await.unwrap();
-                client.send_request(request).await.unwrap()
+                client.ready().await?;
+                client.send_request(request).await
             }
         }
     }

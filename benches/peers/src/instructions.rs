@@ -20,9 +20,19 @@ extern "Rust" fn counted_requests(worker: &mut dyn Worker) {
     worker.run();
 }
 
+/// What is counted: the bare services first.
+fn layers() -> Vec<Named> {
+    let mut layers = subjects::layers(Identity::Address, 1);
+    let by_key = subjects::tidegates(Identity::ApiKey, 1).into_iter().filter(|named| named.name == "allowed");
+    layers.extend(by_key.map(|named| Named { name: BY_KEY, ..named }));
+    layers
+}
+
+const BY_KEY: &str = "allowed, API key";
+
 /// Runs each case once, or the one of that name; callgrind writes a file for each.
 pub(crate) fn run(case: Option<&str>) -> Result<(), String> {
-    let layers = subjects::layers(Identity::Address, 1);
+    let layers = layers();
     for named in layers.iter().filter(|named| case.is_none_or(|case| case == named.name)) {
         visit(&*named.subject, 1);
         let mut worker = named.subject.worker(Drive::Call);
@@ -62,7 +72,7 @@ fn count() -> Result<Vec<(String, f64)>, String> {
         .collect();
     let _ = fs::remove_dir_all(&directory);
     let counts = counts.ok_or("callgrind wrote no counts")?;
-    let layers = subjects::layers(Identity::Address, 1);
+    let layers = layers();
     let less = |(named, count): (&Named, &f64)| {
         let bare = named.bare().map_or(0.0, |bare| counts[bare]);
         (named.name.to_owned(), (count - bare).round())
@@ -120,7 +130,9 @@ pub(crate) fn check() -> Result<(), String> {
 
 /// Writes the baseline anew.
 pub(crate) fn update() -> Result<(), String> {
-    let ours: Vec<&str> = subjects::tidegates(Identity::Address, 1).iter().map(|named| named.name).collect();
+    let mut ours: Vec<&str> =
+        subjects::tidegates(Identity::Address, 1).iter().map(|named| named.name).collect();
+    ours.push(BY_KEY);
     let mut text = "# Instructions a request less those of the bare service. Written by `scripts/bench instructions --update`.\n".to_owned();
     for (name, count) in count()?.iter().filter(|(name, _)| ours.contains(&name.as_str())) {
         text += &format!("{name}\t{count:.0}\n");

@@ -110,11 +110,6 @@ impl Line {
         self.head.store(self.horizon().max((until + 1) & !1) | 1, Relaxed);
     }
 
-    /// Asks for both cache lines before one of them is waited for.
-    pub(super) fn fetch(&self) {
-        std::hint::black_box(self.slots[SLOTS - 1].tag.load(Relaxed));
-    }
-
     pub(super) fn find(&self, tag: Tag) -> Option<u8> {
         let found = self.slots.iter().position(|slot| slot.tag() == tag);
         found.map(|slot| slot as u8)

@@ -95,7 +95,6 @@ impl Memory {
         }
         let tags = asked.each_ref().map(|asked| Table::tag(key, asked.charge.limit));
         let line = self.table.line(self.table.home(key));
-        line.fetch();
         let line = line.hold();
         let found = tags.map(|tag| line.find(tag).unwrap_or(NOWHERE));
         let mut slots = found;

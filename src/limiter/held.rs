@@ -1,0 +1,167 @@
+//! The permits of a request, and what the limits on concurrency said.
+
+use super::{Inner, line::Line};
+use crate::{
+    Key, PermitStatus,
+    permit::{Acquired, Demand, Permit, Usages},
+    policy::{CompiledConcurrency, CompiledRule, Shares},
+    response::Reason,
+};
+use smallvec::SmallVec;
+
+/// The permits that a request needs.
+#[derive(Debug)]
+pub(super) struct Demands {
+    /// Who takes turns with others.
+    client: Key,
+    enforced: SmallVec<[Demand; 2]>,
+    watched: SmallVec<[Demand; 2]>,
+}
+
+impl Demands {
+    pub(super) fn new(client: Key) -> Self {
+        Self { client, enforced: SmallVec::new(), watched: SmallVec::new() }
+    }
+
+    /// Adds those of a rule, for whom it takes to be its client, on the routes that the request may be for.
+    pub(super) fn add(
+        &mut self,
+        inner: &Inner,
+        rule: &CompiledRule,
+        client: Key,
+        mut routes: impl FnMut() -> SmallVec<[Key; 2]>,
+    ) {
+        let demands = if rule.shadow { &mut self.watched } else { &mut self.enforced };
+        for number in rule.concurrency.clone() {
+            let limit = &inner.policy.concurrency[number];
+            let queue = if rule.shadow { 0 } else { limit.queue };
+            let demand = |key| Demand {
+                key,
+                limit: u32::try_from(number).unwrap_or(u32::MAX),
+                max: limit.max(),
+                queue,
+            };
+            let key = limit.key(client);
+            match limit.shares {
+                Shares::NobodyOnOneRoute => {
+                    demands.extend(routes().into_iter().map(|route| demand(key.and(route))));
+                }
+                Shares::Nobody | Shares::All => demands.push(demand(key)),
+            }
+        }
+    }
+}
+
+/// What limits on concurrency said, and the permits that they gave. Dropped, these are given back.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) permits: Permits,
+    said: SmallVec<[Said; 2]>,
+}
+
+/// One for what is enforced, one for what is only watched.
+pub(crate) type Permits = SmallVec<[Permit; 1]>;
+
+/// One limit's word.
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    number: usize,
+    used: u32,
+    max: u32,
+    fits: bool,
+    shadow: bool,
+}
+
+impl Held {
+    fn say(&mut self, demands: &[Demand], usages: &Usages, granted: bool, shadow: bool) {
+        self.said.extend(demands.iter().zip(usages).map(|(demand, usage)| Said {
+            number: demand.limit as usize,
+            used: usage.used,
+            max: usage.max,
+            fits: granted || usage.used < usage.max,
+            shadow,
+        }));
+    }
+
+    /// Whether a limit that only watches would have refused.
+    pub(super) fn is_shadow_refused(&self) -> bool {
+        self.said.iter().any(|said| said.shadow && !said.fits)
+    }
+
+    /// The limits that refuse.
+    pub(super) fn refusing(&self) -> impl Iterator<Item = usize> {
+        self.said.iter().filter(|said| !said.shadow && !said.fits).map(|said| said.number)
+    }
+
+    /// Whether a limit refuses.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refusing().next().is_some()
+    }
+
+    /// The rule of the limit that refused first.
+    pub(super) fn foremost(&self, inner: &Inner) -> Option<usize> {
+        let said = self.said.iter().find(|said| !said.fits)?;
+        Some(inner.policy.concurrency[said.number].rule)
+    }
+
+    pub(super) fn statuses<'a>(&self, inner: &'a Inner) -> SmallVec<[PermitStatus<'a>; 2]> {
+        let status = |&Said { number, used, max, fits, shadow }: &Said| {
+            let CompiledConcurrency { name, quoted, rule, .. } = &inner.policy.concurrency[number];
+            let rule = &inner.policy.rules[*rule].name;
+            PermitStatus { rule, limit: name, quoted, used, max, fits, shadow }
+        };
+        self.said.iter().map(status).collect()
+    }
+}
+
+/// What becomes of a request that needs permits.
+pub(super) enum Outcome {
+    /// It has them, or was refused.
+    Answered(Box<Held>),
+    Waits(Box<Line>),
+}
+
+impl Inner {
+    /// Takes the permits that a request needs, refuses it, or puts it in line.
+    pub(super) fn hold(&self, demands: Demands) -> Result<Outcome, Reason> {
+        let Some(permits) = &self.permits else { return Ok(Outcome::Answered(Box::default())) };
+        let (acquired, usages) = permits.acquire(demands.client, &demands.enforced);
+        match acquired {
+            Acquired::Granted(permit) => Ok(Outcome::Answered(self.granted(&demands, permit, &usages))),
+            Acquired::Refused => Ok(Outcome::Answered(Self::refused(&demands, &usages))),
+            Acquired::Full => Err(Reason::NoRoom),
+            Acquired::Waits(waiting) => {
+                let full = demands.enforced.iter().zip(&usages).filter(|(_, usage)| usage.used >= usage.max);
+                let limits = full.map(|(demand, _)| &self.policy.concurrency[demand.limit as usize]);
+                let patience = limits.map(|limit| limit.patience).min().unwrap_or_default();
+                match &self.timer {
+                    Some(timer) => Ok(Outcome::Waits(Box::new(Line::new(waiting, timer(patience), demands)))),
+                    // A limiter that lets requests wait has one.
+                    None => Ok(Outcome::Answered(Self::refused(&demands, &usages))),
+                }
+            }
+        }
+    }
+
+    /// What is only watched is asked when the request has what it needs, and is never waited for.
+    pub(super) fn granted(&self, demands: &Demands, permit: Permit, usages: &Usages) -> Box<Held> {
+        let mut held = Box::<Held>::default();
+        held.say(&demands.enforced, usages, true, false);
+        held.permits.push(permit);
+        if let Some(permits) = self.permits.as_ref().filter(|_| !demands.watched.is_empty()) {
+            let (acquired, usages) = permits.acquire(demands.client, &demands.watched);
+            let granted = matches!(acquired, Acquired::Granted(_));
+            held.say(&demands.watched, &usages, granted, true);
+            if let Acquired::Granted(permit) = acquired {
+                held.permits.push(permit);
+            }
+        }
+        held
+    }
+
+    pub(super) fn refused(demands: &Demands, usages: &Usages) -> Box<Held> {
+        let mut held = Box::<Held>::default();
+        held.say(&demands.enforced, usages, false, false);
+        held
+    }
+}

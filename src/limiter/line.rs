@@ -1,0 +1,60 @@
+//! Requests that wait for a permit.
+
+use super::{Charged, Inner, held::Demands};
+use crate::{Charge, permit::Waiting};
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+/// Is ready after a time.
+pub(crate) type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+pub(crate) type Timer = Arc<dyn Fn(Duration) -> Sleep + Send + Sync>;
+
+/// A request in line: it holds no permit and has been charged nothing.
+pub(super) struct Line {
+    waiting: Waiting,
+    deadline: Sleep,
+    demands: Demands,
+    /// What it will be charged.
+    pub(super) charged: Charged,
+}
+
+impl Line {
+    pub(super) fn new(waiting: Waiting, deadline: Sleep, demands: Demands) -> Self {
+        Self { waiting, deadline, demands, charged: Charged::default() }
+    }
+
+    /// What is to be charged, with the permits, or with the refusal once the deadline has passed.
+    pub(super) fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Charged> {
+        let held = match Pin::new(&mut self.waiting).poll(cx) {
+            Poll::Ready((permit, usages)) => inner.granted(&self.demands, permit, &usages),
+            Poll::Pending if self.deadline.as_mut().poll(cx).is_pending() => return Poll::Pending,
+            Poll::Pending => match self.waiting.last_call() {
+                Ok((permit, usages)) => inner.granted(&self.demands, permit, &usages),
+                Err(usages) => Inner::refused(&self.demands, &usages),
+            },
+        };
+        let mut charged = mem::take(&mut self.charged);
+        // Quotas may have changed while it waited.
+        for asked in &mut charged.asked {
+            let limit = &inner.policy.limits[asked.limit];
+            let Charge { place, op, shadow, rate, .. } = asked.charge;
+            // What a client was granted stays what it was.
+            let rate = if limit.granted.is_some() { rate } else { limit.quota.rate() };
+            asked.charge = limit.charge(rate, place, op, shadow);
+        }
+        charged.hold(held);
+        Poll::Ready(charged)
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("demands", &self.demands).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,134 @@
+//! How many at once: permits that are held and given back.
+//!
+//! Only clients who hold or wait take room, of which there is a fixed amount. Several permits are taken together or not at
+//! all, under one lock: nobody holds one while waiting for another, so nobody waits for ever. Room that comes back goes to
+//! clients in turn, and to each client's requests as they came.
+
+mod ledger;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+pub(crate) use ledger::{Demand, Usages};
+pub(crate) use waiting::Waiting;
+
+use crate::Key;
+use ledger::{Answer, Counts, Ledger, Wakers};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// How many there is room for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Capacity {
+    /// Keys that are held or waited for: a client under a limit is one.
+    pub(crate) keys: usize,
+    /// Requests that wait, of all clients.
+    pub(crate) waiters: usize,
+    /// The limits that most of them wait for.
+    pub(crate) limits: usize,
+}
+
+impl Capacity {
+    const fn links(self) -> usize {
+        self.waiters.saturating_mul(self.limits)
+    }
+}
+
+/// Permits by key. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Permits {
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+/// What becomes of who asks for permits.
+#[derive(Debug)]
+pub(crate) enum Acquired {
+    Granted(Permit),
+    Waits(Waiting),
+    /// A limit is reached, and no more may wait.
+    Refused,
+    /// There is no room to count it in.
+    Full,
+}
+
+impl Permits {
+    pub(crate) fn new(capacity: Capacity) -> Self {
+        let ledger = Ledger::new(capacity.keys, capacity.waiters, capacity.links());
+        Self { ledger: Arc::new(Mutex::new(ledger)) }
+    }
+
+    /// Takes a permit from each key or from none, and says how much of each is in use then. `client` is who takes turns
+    /// with others where a key is shared.
+    pub(crate) fn acquire(&self, client: Key, demands: &[Demand]) -> (Acquired, Usages) {
+        let (answer, usages) = self.locked(|ledger, woken| ledger.acquire(client, demands, woken));
+        let acquired = match answer {
+            Answer::Granted(counts) => Acquired::Granted(self.permit(counts)),
+            Answer::Waits(waiter) => Acquired::Waits(Waiting::new(self.clone(), waiter)),
+            Answer::Refused => Acquired::Refused,
+            Answer::Full => Acquired::Full,
+        };
+        (acquired, usages)
+    }
+
+    /// Puts a maximum in force for every key of a limit. Who holds keeps what it has; who waits is served if there is
+    /// room now.
+    pub(crate) fn revise(&self, limit: u32, max: u32) {
+        self.locked(|ledger, woken| ledger.revise(limit, max, woken));
+    }
+
+    /// The bytes that they take, all of them taken at the start.
+    pub(crate) fn bytes(&self) -> usize {
+        self.locked(|ledger, _| ledger.size())
+    }
+
+    /// How many permits of a key are held.
+    #[cfg(test)]
+    pub(crate) fn used(&self, key: Key) -> u32 {
+        self.locked(|ledger, _| ledger.used(key))
+    }
+
+    /// How many keys are held or waited for.
+    pub(crate) fn keys(&self) -> usize {
+        self.locked(|ledger, _| ledger.keys())
+    }
+
+    /// How many requests wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.locked(|ledger, _| ledger.waiting())
+    }
+
+    fn permit(&self, counts: Counts) -> Permit {
+        Permit { permits: self.clone(), counts }
+    }
+
+    /// Wakers are woken and dropped once the lock is free: either may drop a permit, which takes the lock.
+    fn locked<T>(&self, act: impl FnOnce(&mut Ledger, &mut Wakers) -> T) -> T {
+        let mut woken = Wakers::new();
+        let done = act(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner), &mut woken);
+        for waker in woken {
+            waker.wake();
+        }
+        done
+    }
+}
+
+/// Leave to be one of so many at once, under one limit or several. Dropped, it is given back.
+#[must_use = "a permit is given back when it is dropped"]
+pub(crate) struct Permit {
+    permits: Permits,
+    counts: Counts,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.permits.locked(|ledger, woken| ledger.release(&self.counts, woken));
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("limits", &self.counts.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,155 @@
+//! How many requests at once.
+
+use super::{Rule, Shares};
+use crate::{
+    Key, Mistake,
+    key::{Keys, Material},
+    response,
+};
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// A named limit on how many requests run at once, and who shares it.
+///
+/// A request holds its permit from before it is counted until its response's body has been sent or is dropped, whoever
+/// goes away first. It takes all the permits that it needs together or none.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::{Concurrency, Limit, Limiter, Policy, Quota, Rule};
+///
+/// # fn main() -> Result<(), tidegate::BuildError> {
+/// let exports = Rule::new("exports")
+///     .route("/export")
+///     .limit(Limit::per_client("exports", Quota::per_hour(20)))
+///     .concurrency(Concurrency::per_client("exports-at-once", 2))
+///     .concurrency(Concurrency::shared("all-exports", 10).wait(5, Duration::from_secs(10)));
+/// let limiter = Limiter::builder(Policy::new().rule(exports)).timer(tokio::time::sleep).build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Concurrency {
+    pub(crate) name: String,
+    pub(crate) max: u32,
+    pub(crate) shares: Shares,
+    pub(crate) queue: Option<(u32, Duration)>,
+}
+
+impl Concurrency {
+    /// Each client may have so many requests under this rule at once.
+    pub fn per_client(name: impl Into<String>, max: u32) -> Self {
+        Self::new(name, max, Shares::Nobody)
+    }
+
+    /// Each client may have so many requests at once on each route.
+    ///
+    /// Routes are told apart as by [`Limit::per_client_and_route`](crate::Limit::per_client_and_route).
+    pub fn per_client_and_route(name: impl Into<String>, max: u32) -> Self {
+        Self::new(name, max, Shares::NobodyOnOneRoute)
+    }
+
+    /// All clients together may have so many requests under this rule at once.
+    pub fn shared(name: impl Into<String>, max: u32) -> Self {
+        Self::new(name, max, Shares::All)
+    }
+
+    fn new(name: impl Into<String>, max: u32, shares: Shares) -> Self {
+        Self { name: name.into(), max, shares, queue: None }
+    }
+
+    /// Beyond the limit requests wait, up to `queue` of each client and no longer than `patience`, instead of being refused
+    /// at once. It needs a [`timer`](crate::LimiterBuilder::timer).
+    ///
+    /// Clients are served in turn, and each client's requests as they came. A request that waits holds no permit and has
+    /// been charged nothing; it waits in the response's future, and leaves the line when that is dropped. Under
+    /// several limits it waits if all those that are reached let it, as long as the least patient of them says.
+    #[must_use]
+    pub const fn wait(mut self, queue: u32, patience: Duration) -> Self {
+        self.queue = Some((queue, patience));
+        self
+    }
+}
+
+/// A limit on concurrency without mistakes.
+#[derive(Debug)]
+pub(crate) struct CompiledConcurrency {
+    pub(crate) name: String,
+    /// The name as a String of RFC 9651 and of JSON.
+    pub(crate) quoted: String,
+    pub(crate) rule: usize,
+    pub(crate) shares: Shares,
+    /// What its keys are made from.
+    key: Key,
+    max: AtomicU32,
+    pub(crate) queue: u32,
+    /// How long a request waits, if any may.
+    pub(crate) patience: Duration,
+}
+
+impl CompiledConcurrency {
+    pub(super) fn compile(
+        number: usize,
+        rule: &Rule,
+        concurrency: &Concurrency,
+        keys: &Keys,
+    ) -> Result<Self, Mistake> {
+        let Concurrency { name, max, shares, queue } = concurrency;
+        check(&rule.name, name, *max)?;
+        let (queue, patience) = match *queue {
+            Some((0, _)) => {
+                return Err(mistake(
+                    &rule.name,
+                    name,
+                    "nobody may wait; give a queue of 1 at least, or no wait",
+                ));
+            }
+            Some((_, Duration::ZERO)) => {
+                return Err(mistake(&rule.name, name, "nobody may wait for any time; give some, or no wait"));
+            }
+            queue => queue.unwrap_or_default(),
+        };
+        Ok(Self {
+            name: name.clone(),
+            quoted: response::quoted(name),
+            rule: number,
+            shares: *shares,
+            key: keys.key(Material::Permit, &[name.as_bytes()]),
+            max: AtomicU32::new(*max),
+            queue,
+            patience,
+        })
+    }
+
+    /// Where the permits of a client, or of all, are counted.
+    pub(crate) const fn key(&self, client: Key) -> Key {
+        match self.shares {
+            Shares::All => self.key,
+            Shares::Nobody | Shares::NobodyOnOneRoute => self.key.and(client),
+        }
+    }
+
+    /// How many at once, as of now.
+    pub(crate) fn max(&self) -> u32 {
+        self.max.load(Relaxed)
+    }
+
+    /// Puts another maximum in force and answers with the former one.
+    pub(crate) fn set_max(&self, rule: &str, max: u32) -> Result<u32, Mistake> {
+        check(rule, &self.name, max)?;
+        Ok(self.max.swap(max, Relaxed))
+    }
+}
+
+fn check(rule: &str, limit: &str, max: u32) -> Result<(), Mistake> {
+    match max {
+        0 => Err(mistake(rule, limit, "none at once admits nobody; allow 1 at least, or block the clients")),
+        _ => Ok(()),
+    }
+}
+
+fn mistake(rule: &str, limit: &str, reason: &str) -> Mistake {
+    Mistake::Concurrency { rule: rule.to_owned(), limit: limit.to_owned(), reason: reason.to_owned() }
+}
