@@ -35,7 +35,7 @@ impl Engine {
             Self::Remote(store, timeline) => {
                 charged.at = timeline.now();
                 let future = store.charge(charged.asked.iter().map(|asked| asked.charge).collect());
-                Some(Pending(Box::new(Wait::Store(future, std::mem::take(charged)))))
+                Some(Pending(Wait::Store(Box::new((future, std::mem::take(charged))))))
             }
         }
     }
@@ -65,38 +65,37 @@ impl Engine {
 }
 
 /// An answer on its way.
-pub(crate) struct Pending(Box<Wait>);
+pub(crate) struct Pending(Wait);
 
 enum Wait {
     /// For permits.
-    Line(Line),
+    Line(Box<Line>),
     /// For a remote store.
-    Store(StoreFuture, Charged),
+    Store(Box<(StoreFuture, Charged)>),
 }
 
 impl Pending {
     pub(super) fn line(line: Box<Line>) -> Self {
-        Self(Box::new(Wait::Line(*line)))
+        Self(Wait::Line(line))
     }
 
     pub(crate) fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Result<Charged, StoreError>> {
-        if let Wait::Line(line) = &mut *self.0 {
+        if let Wait::Line(line) = &mut self.0 {
             let mut charged = ready!(line.poll(inner, cx));
             match inner.ask_held(&mut charged) {
                 Some(pending) => *self = pending,
                 None => return Poll::Ready(Ok(charged)),
             }
         }
-        match &mut *self.0 {
-            Wait::Store(future, charged) => poll_store(future, charged, cx),
+        match &mut self.0 {
+            Wait::Store(asked) => poll_store(asked, cx),
             Wait::Line(_) => Poll::Pending, // it was answered above
         }
     }
 }
 
 fn poll_store(
-    future: &mut StoreFuture,
-    charged: &mut Charged,
+    (future, charged): &mut (StoreFuture, Charged),
     cx: &mut Context<'_>,
 ) -> Poll<Result<Charged, StoreError>> {
     let readings = ready!(future.as_mut().poll(cx))?;
