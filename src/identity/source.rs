@@ -181,6 +181,7 @@ pub(crate) struct Identify {
 
 impl Identify {
     /// The key of whom the source finds, and whether it finds anybody at all.
+    #[inline(always)]
     pub(crate) fn key(
         &self,
         head: &RequestHead<'_>,

@@ -39,7 +39,7 @@ impl Inner {
             }
         }
         match asking.collect(charged) {
-            Ok(()) if asking.demands.is_some() => self.admit_held(asking, charged),
+            Ok(()) if asking.demands.is_some() => self.admit_held(&mut asking, charged),
             Ok(()) if charged.asked.is_empty() => Admission::Free,
             Ok(()) => self.engine.ask(charged).map_or(Admission::Decided, Admission::Waiting),
             Err(reason) => self.reject(reason, None, *head),
@@ -48,9 +48,9 @@ impl Inner {
 
     /// Permits first, and then the charge: a refusal never holds a permit, and who waits has been charged nothing.
     #[inline(never)]
-    fn admit_held(&self, asking: Asking<'_>, charged: &mut Charged) -> Admission {
+    fn admit_held(&self, asking: &mut Asking<'_>, charged: &mut Charged) -> Admission {
         let head = *asking.head;
-        let Some(demands) = asking.demands else { return Admission::Free };
+        let Some(demands) = asking.demands.take() else { return Admission::Free };
         match self.hold(*demands) {
             Ok(Outcome::Answered(held)) => {
                 charged.hold(held);
