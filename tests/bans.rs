@@ -94,13 +94,15 @@ async fn refusals_that_are_spread_out_ban_nobody() {
 #[tokio::test]
 async fn a_client_does_not_answer_for_what_others_take_of_a_shared_limit() {
     let rule = Rule::new("rule")
-        .limit(Limit::shared("all", Quota::per_minute(1)))
+        .limit(Limit::shared("all", Quota::per_minute(2)))
         .concurrency(Concurrency::shared("all-at-once", 1));
-    let (limiter, ..) = watched(Policy::new().rule(rule).ban(Ban::after(1, MINUTE)));
+    let watch = Rule::new("watch").shadow().limit(Limit::per_client("watched", Quota::per_hour(1).burst(1)));
+    let (limiter, ..) = watched(Policy::new().rule(rule).rule(watch).ban(Ban::after(1, MINUTE)));
     let app = ok(&limiter);
-    let _held = app.send(from("192.0.2.2", "GET", "/")).await;
+    assert_eq!(count(&app, 1, 200).await, 1);
+    let held = app.send(from("192.0.2.2", "GET", "/")).await;
     assert_eq!(count(&app, 10, 429).await, 10);
-    drop(_held);
+    drop(held);
     assert_eq!(count(&app, 10, 429).await, 10);
     assert!(limiter.bans().is_empty());
 }

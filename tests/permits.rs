@@ -310,6 +310,17 @@ async fn a_hold_waits_as_requests_do() {
     idle(&limiter);
 }
 
+/// As with `block_on(client.hold(..).into_future())`: a timer that needs a runtime is made where it is polled.
+#[test]
+fn a_hold_may_be_made_outside_of_the_runtime_that_polls_it() {
+    let (limiter, _) = patient(policy(one().wait(1, SECOND / 100)));
+    let ann = limiter.client(&Identity::name("ann"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _held = runtime.block_on(ann.hold("rule").into_future()).unwrap();
+    let waiting = ann.hold("rule").into_future();
+    assert!(!runtime.block_on(waiting).unwrap().is_allowed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_maximum_changes_while_requests_run_and_wait() {
     let (limiter, _) = patient(policy(Concurrency::shared("all", 2).wait(2, 10 * SECOND)));

@@ -36,12 +36,12 @@ impl<T: Default> Slab<T> {
     }
 
     /// How many there are places for.
-    pub(crate) const fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.values.len()
     }
 
     /// How many more there is room for.
-    pub(crate) const fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.values.len() - self.len
     }
 

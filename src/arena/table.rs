@@ -27,7 +27,7 @@ impl<T: Default> Table<T> {
     }
 
     /// How many there are places for.
-    pub(crate) const fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.slab.capacity()
     }
 
@@ -70,7 +70,7 @@ impl<T: Default> Table<T> {
         self.slab.remove(number)
     }
 
-    const fn bucket(&self, hash: u64) -> usize {
+    fn bucket(&self, hash: u64) -> usize {
         hash as usize & (self.buckets.len() - 1)
     }
 }

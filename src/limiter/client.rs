@@ -32,7 +32,7 @@ impl Client {
         Charging::new(&self.limiter, self.key, self.label, self.who.clone(), rule)
     }
 
-    /// Takes the permits of a rule and charges its limits, all of them or none; await it, and keep the [`Hold`] for
+    /// Takes the permits of a rule and charges its limits, all of them or none; await it, and keep the [`Hold`](crate::Hold) for
     /// as long as the work goes on.
     ///
     /// Where the rule's limits on concurrency let requests wait, so does this. Work that the layer does not see the end of

@@ -40,7 +40,7 @@ impl Engine {
             Self::Remote(store, timeline) => {
                 charged.at = timeline.now();
                 let future = store.charge(charged.asked.iter().map(|asked| asked.charge).collect());
-                Some(Pending(Box::new(Wait::Store(future, std::mem::take(charged)))))
+                Some(Pending(Wait::Store(Box::new((future, std::mem::take(charged))))))
             }
         }
     }
@@ -70,15 +70,15 @@ impl Engine {
 }
 
 /// An answer on its way.
-pub(crate) struct Pending(Box<Wait>);
+pub(crate) struct Pending(Wait);
 
 enum Wait {
     /// From a registry elsewhere; with it, what registries have answered before.
-    Registry(Lookup, Vec<Known>),
+    Registry(Box<(Lookup, Vec<Known>)>),
     /// For permits.
-    Line(Line),
+    Line(Box<Line>),
     /// From a store elsewhere.
-    Store(StoreFuture, Charged),
+    Store(Box<(StoreFuture, Charged)>),
 }
 
 /// What there was to wait for.
@@ -92,24 +92,25 @@ pub(crate) enum Verdict {
 
 impl Pending {
     pub(super) fn registry(lookup: Lookup, known: &[Known]) -> Self {
-        Self(Box::new(Wait::Registry(lookup, known.to_vec())))
+        Self(Wait::Registry(Box::new((lookup, known.to_vec()))))
     }
 
     pub(super) fn line(line: Box<Line>) -> Self {
-        Self(Box::new(Wait::Line(*line)))
+        Self(Wait::Line(line))
     }
 
     pub(crate) fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Result<Verdict, StoreError>> {
-        if let Wait::Line(line) = &mut *self.0 {
+        if let Wait::Line(line) = &mut self.0 {
             let mut charged = ready!(line.poll(inner, cx));
             match inner.ask_held(&mut charged) {
                 Some(pending) => *self = pending,
                 None => return Poll::Ready(Ok(Verdict::Charged(charged))),
             }
         }
-        match &mut *self.0 {
-            Wait::Store(future, charged) => poll_store(future, charged, cx).map_ok(Verdict::Charged),
-            Wait::Registry(lookup, known) => {
+        match &mut self.0 {
+            Wait::Store(asked) => poll_store(asked, cx).map_ok(Verdict::Charged),
+            Wait::Registry(asked) => {
+                let (lookup, known) = &mut **asked;
                 let (key, looked) = ready!(Pin::new(lookup).poll(cx));
                 let mut known = std::mem::take(known);
                 known.push((key, looked.outcome.clone()));
@@ -121,8 +122,7 @@ impl Pending {
 }
 
 fn poll_store(
-    future: &mut StoreFuture,
-    charged: &mut Charged,
+    (future, charged): &mut (StoreFuture, Charged),
     cx: &mut Context<'_>,
 ) -> Poll<Result<Charged, StoreError>> {
     let readings = ready!(future.as_mut().poll(cx))?;

@@ -136,11 +136,7 @@ impl Inner {
                 let full = demands.enforced.iter().zip(&usages).filter(|(_, usage)| usage.used >= usage.max);
                 let limits = full.map(|(demand, _)| &self.policy.concurrency[demand.limit as usize]);
                 let patience = limits.map(|limit| limit.patience).min().unwrap_or_default();
-                match &self.timer {
-                    Some(timer) => Ok(Outcome::Waits(Box::new(Line::new(waiting, timer(patience), demands)))),
-                    // A limiter that lets requests wait has one.
-                    None => Ok(Outcome::Answered(Self::refused(&demands, &usages))),
-                }
+                Ok(Outcome::Waits(Box::new(Line::new(waiting, patience, demands))))
             }
         }
     }

@@ -18,22 +18,24 @@ pub(crate) type Timer = Arc<dyn Fn(Duration) -> Sleep + Send + Sync>;
 /// A request in line: it holds no permit and has been charged nothing.
 pub(super) struct Line {
     waiting: Waiting,
-    deadline: Sleep,
+    /// How long it waits from when it is first polled: a timer may need the runtime that polls.
+    patience: Duration,
+    deadline: Option<Sleep>,
     demands: Demands,
     /// What it will be charged.
     pub(super) charged: Charged,
 }
 
 impl Line {
-    pub(super) fn new(waiting: Waiting, deadline: Sleep, demands: Demands) -> Self {
-        Self { waiting, deadline, demands, charged: Charged::default() }
+    pub(super) fn new(waiting: Waiting, patience: Duration, demands: Demands) -> Self {
+        Self { waiting, patience, deadline: None, demands, charged: Charged::default() }
     }
 
     /// What is to be charged, with the permits, or with the refusal once the deadline has passed.
     pub(super) fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Charged> {
         let held = match Pin::new(&mut self.waiting).poll(cx) {
             Poll::Ready((permit, usages)) => inner.granted(&self.demands, permit, &usages),
-            Poll::Pending if self.deadline.as_mut().poll(cx).is_pending() => return Poll::Pending,
+            Poll::Pending if self.has_time(inner, cx) => return Poll::Pending,
             Poll::Pending => match self.waiting.last_call() {
                 Ok((permit, usages)) => inner.granted(&self.demands, permit, &usages),
                 Err(usages) => Inner::refused(&self.demands, &usages),
@@ -52,6 +54,12 @@ impl Line {
         }
         charged.hold(held);
         Poll::Ready(charged)
+    }
+
+    fn has_time(&mut self, inner: &Inner, cx: &mut Context<'_>) -> bool {
+        // Without a timer no limiter is built that lets requests wait.
+        let Some(timer) = &inner.timer else { return false };
+        self.deadline.get_or_insert_with(|| timer(self.patience)).as_mut().poll(cx).is_pending()
     }
 }
 

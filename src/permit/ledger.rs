@@ -115,7 +115,7 @@ impl Ledger {
     }
 
     /// The bytes that this one takes.
-    pub(super) const fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         Self::bytes(self.counts.capacity(), self.waiters.capacity(), self.links.capacity())
     }
 

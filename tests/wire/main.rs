@@ -2,6 +2,7 @@
 //! fields that were asked for, and a refusal costs a connection nothing.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod bans;
 mod churn;
 mod exchange;
 mod peer;
