@@ -79,6 +79,17 @@ pub enum Event<'a> {
         /// Why that was refused, unless it was accepted.
         refused: Option<&'a str>,
     },
+    /// An admin has changed something.
+    Admin(&'a AdminAct<'a>),
+    /// A request to the admin API was not admitted.
+    AdminRefused {
+        /// Who it was, without actor and action.
+        act: &'a AdminAct<'a>,
+        /// The status of the answer.
+        status: u16,
+        /// Why.
+        reason: &'a str,
+    },
     /// A limit's quota was changed.
     QuotaChanged {
         /// The limit.
@@ -97,6 +108,54 @@ pub enum Event<'a> {
         /// How many from now on.
         new: u32,
     },
+}
+
+/// What an admin did.
+#[derive(Debug, Clone, Copy)]
+pub struct AdminAct<'a> {
+    pub(crate) actor: &'a str,
+    pub(crate) from: Option<ClientLabel>,
+    pub(crate) plain: bool,
+    pub(crate) action: &'a str,
+    pub(crate) subject: Option<&'a str>,
+    pub(crate) old: Option<&'a str>,
+    pub(crate) new: Option<&'a str>,
+}
+
+impl<'a> AdminAct<'a> {
+    #[cfg(feature = "admin")]
+    pub(crate) const NONE: Self =
+        Self { actor: "", from: None, plain: false, action: "", subject: None, old: None, new: None };
+
+    /// Who did it: the first digits of the hash of its key, as `key#1a2b3c4d`, or `open` where none was needed.
+    pub const fn actor(&self) -> &'a str {
+        self.actor
+    }
+
+    /// Where it came from: a fingerprint, or the address where the limiter was told to show addresses.
+    pub fn from(&self) -> impl fmt::Display + use<> {
+        ClientName(self.from, self.plain)
+    }
+
+    /// What was done: `set client`, `revoke key` and the like.
+    pub const fn action(&self) -> &'a str {
+        self.action
+    }
+
+    /// The client, tier or limit that it was done to.
+    pub const fn subject(&self) -> Option<&'a str> {
+        self.subject
+    }
+
+    /// What was there before, as JSON.
+    pub const fn before(&self) -> Option<&'a str> {
+        self.old
+    }
+
+    /// What is there now, as JSON.
+    pub const fn after(&self) -> Option<&'a str> {
+        self.new
+    }
 }
 
 /// Who asked for what, and what its limits said.

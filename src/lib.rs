@@ -45,6 +45,7 @@
 //!
 //! | feature | |
 //! |---|---|
+//! | `admin` | the admin API for clients, tiers and limits, an axum router |
 //! | `journal` | keeps the clients of a [`MemoryRegistry`] in a file |
 //! | `axum` | reads axum's `ConnectInfo` and `MatchedPath`, and its `MockConnectInfo` in tests |
 //!
@@ -54,6 +55,8 @@
 //! `docs/algorithms.md` says which quota stands for which algorithm, and `docs/design.md` why things are as they are.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "admin")]
+mod admin;
 mod arena;
 mod ban;
 mod clock;
@@ -73,9 +76,11 @@ mod response;
 mod status;
 mod store;
 
+#[cfg(feature = "admin")]
+pub use admin::{Admin, AdminBuilder};
 pub use clock::ManualClock;
 pub use error::{BuildError, Mistake, QuotaError};
-pub use event::{Event, Observe, Occasion};
+pub use event::{AdminAct, Event, Observe, Occasion};
 pub use identity::{Identity, PeerAddr, Rejection, RequestHead, Source, TrustedProxies};
 pub use key::Key;
 pub use layer::{ResponseFuture, Throttle, ThrottleBody, ThrottleLayer};

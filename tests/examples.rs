@@ -27,11 +27,16 @@ struct Example {
 }
 
 impl Example {
-    /// Cargo builds examples along with tests, as `examples/<name>` beside the `deps` that this test lies in.
     fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// Cargo builds examples along with tests, as `examples/<name>` beside the `deps` that this test lies in.
+    fn start_with(name: &str, args: &[&str]) -> Self {
         let test = env::current_exe().unwrap();
         let path = test.ancestors().nth(2).unwrap().join("examples").join(name);
         let mut process = Command::new(path.with_extension(env::consts::EXE_EXTENSION))
+            .args(args)
             .env("ADDR", "127.0.0.1:0")
             .stdout(Stdio::piped())
             .spawn()
@@ -263,4 +268,70 @@ async fn custom_refusal() {
         assert_eq!(answer.body, text.replace("SECS", answer.header("retry-after")));
         assert_eq!(answer.header("cache-control"), "no-store");
     }
+}
+
+/// What an operator's scripts do: create clients, send tasks until they are refused, override, look and delete.
+#[cfg(feature = "admin")]
+#[tokio::test]
+async fn admin() {
+    let example = Example::start_with("admin", &["--open-without-key-on-loopback"]);
+    let json = |answer: &Answer| serde_json::from_str::<serde_json::Value>(&answer.body).unwrap();
+    for (id, tier) in [("service-a", "premium"), ("service-b", "basic"), ("service-c", "free")] {
+        let body = format!(r#"{{ "client_id": "{id}", "tier": "{tier}", "enabled": true }}"#);
+        let answer = example.post("/admin/clients/set", &body).await;
+        answer.is_ok();
+        assert_eq!(json(&answer)["tier"], tier);
+    }
+    let task = async |id: &str, more: &str| {
+        let body = format!(
+            r#"{{ "queue": "default", "client_id": "{id}", {more} "task": {{ "url": "https://a.example" }} }}"#
+        );
+        example.post("/v1/enqueue", &body).await
+    };
+    for _ in 0..10 {
+        let answer = task("service-c", "").await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+        let (answer, limits) =
+            (json(&answer), serde_json::json!({ "max_concurrent": 1, "requests_per_min": 10 }));
+        assert_eq!((&answer["status"], &answer["rate_limit"]), (&"enqueued".into(), &limits));
+        assert_eq!((&answer["client_id"], &answer["queue"]), (&"service-c".into(), &"default".into()));
+        assert!(answer["task_id"].is_string());
+    }
+    let refused = task("service-c", "").await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    let problem = json(&refused);
+    assert_eq!(
+        (&problem["error"], &problem["requests_per_min"]),
+        (&"Rate limit exceeded".into(), &10.into())
+    );
+    let more = r#""rate_limit": { "max_concurrent": 100, "requests_per_min": 1000 },"#;
+    assert_eq!(task("service-c", more).await.status, StatusCode::CREATED);
+    for limits in [r#""requests_per_min": 0"#, r#""requests_per_min": -1"#, r#""requests_per_min": 1001"#] {
+        let more = format!(r#""rate_limit": {{ {limits} }},"#);
+        assert_eq!(task("service-c", &more).await.status, StatusCode::BAD_REQUEST, "{limits}");
+    }
+
+    example.post("/admin/clients/set", r#"{ "client_id": "service-b", "enabled": false }"#).await.is_ok();
+    let disabled = task("service-b", "").await;
+    assert_eq!(disabled.status, StatusCode::UNAUTHORIZED);
+    assert!(
+        json(&disabled)["error"]
+            .as_str()
+            .unwrap()
+            .starts_with("Client validation failed: the client is disabled")
+    );
+    assert_eq!(task("new-one", "").await.status, StatusCode::CREATED, "created on its first task");
+    assert_eq!(example.post("/v1/enqueue", "{").await.status, StatusCode::BAD_REQUEST);
+    let legacy = example.post("/v1/enqueue", "{}").await;
+    assert_eq!(json(&legacy)["client_id"], "legacy-default");
+    assert_eq!(json(&example.get("/admin/clients", &[]).await)["count"], 5);
+    let own = json(&example.get("/v1/rate-limit", &[("x-client-id", "service-c")]).await);
+    assert_eq!((&own["client_id"], &own["remaining"]), (&"service-c".into(), &0.into()));
+    let gone =
+        example.send(Caller::default(), "DELETE", "/admin/clients/delete?client_id=service-c", &[], "").await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        example.get("/admin/clients/get?client_id=service-c", &[]).await.status,
+        StatusCode::NOT_FOUND
+    );
 }

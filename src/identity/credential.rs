@@ -8,9 +8,9 @@ use std::borrow::Cow;
 
 /// The credential is empty, repeated or not what it claims to be.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
-pub(super) type Extracted<'a> = Result<Option<Cow<'a, [u8]>>, Malformed>;
+pub(crate) type Extracted<'a> = Result<Option<Cow<'a, [u8]>>, Malformed>;
 
 /// The token in `Authorization: Bearer` (RFC 6750, section 2.1); another scheme's credentials are absent.
 pub(super) fn bearer(headers: &HeaderMap) -> Extracted<'_> {
@@ -32,7 +32,7 @@ pub(super) fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Extracted
 }
 
 /// The value of a query parameter, form-decoded.
-pub(super) fn query<'a>(uri: &'a Uri, name: &str) -> Extracted<'a> {
+pub(crate) fn query<'a>(uri: &'a Uri, name: &str) -> Extracted<'a> {
     let pairs = uri.query().unwrap_or_default().as_bytes().split(|b| *b == b'&');
     pairs
         .map(pair)

@@ -16,6 +16,8 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "admin")]
+pub(crate) use credential::query;
 pub(crate) use forwarded::Proxies;
 pub use forwarded::TrustedProxies;
 pub use head::RequestHead;

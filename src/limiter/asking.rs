@@ -140,15 +140,15 @@ impl<'a> Asking<'a> {
             }
         }
         if !rule.concurrency.is_empty() {
-            self.demand(rule, client);
+            self.demand(rule, client, granted);
         }
         Ok(())
     }
 
     #[inline(never)]
-    fn demand(&mut self, rule: &CompiledRule, client: Key) {
+    fn demand(&mut self, rule: &CompiledRule, client: Key, granted: Option<&Granted>) {
         let mut demands = self.demands.take().unwrap_or_else(|| Box::new(Demands::new(client)));
-        demands.add(self.inner, rule, client, || self.routes(rule));
+        demands.add(self.inner, rule, client, granted, || self.routes(rule));
         self.demands = Some(demands);
     }
 

@@ -1,3 +1,4 @@
+use super::grants::Denied;
 use crate::{
     Rejection, StoreError,
     response::{NO_ROOM, whole_seconds},
@@ -40,6 +41,15 @@ pub enum ChargeError {
     },
     /// The store or the registry could not decide.
     Store(StoreError),
+}
+
+impl From<Denied> for ChargeError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Rejected(rejection) => Self::Rejected(rejection),
+            Denied::Down(error) => Self::Store(StoreError::new(error)),
+        }
+    }
 }
 
 impl fmt::Display for ChargeError {

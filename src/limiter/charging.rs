@@ -2,7 +2,7 @@
 
 use super::{
     ChargeError, Charged, Limiter, Pending, Verdict,
-    grants::{Denied, Granted, Lookup, Outcome},
+    grants::{Granted, Lookup, Outcome},
     held::{Demands, Outcome as Held},
 };
 use crate::{
@@ -141,21 +141,20 @@ impl<'a> Charging<'a> {
         if goes_by_lists && self.is_on(&inner.policy.allowed) {
             return Ok(inner.engine.ask(charged));
         }
-        if let Some(lookup) = self.collect_for(rule, known, charged)? {
+        let mut demands = None;
+        if let Some(lookup) = self.collect_for(rule, known, charged, &mut demands)? {
             return Ok(Some(Pending::registry(lookup, &[])));
         }
-        if self.act == Act::Hold && !rule.concurrency.is_empty() {
-            return self.ask_held(rule, charged);
+        match demands {
+            Some(demands) => self.ask_held(demands, charged),
+            None => Ok(inner.engine.ask(charged)),
         }
-        Ok(inner.engine.ask(charged))
     }
 
     /// Permits first, and then the charge.
     #[inline(never)]
-    fn ask_held(&self, rule: &CompiledRule, charged: &mut Charged) -> Result<Option<Pending>, ChargeError> {
+    fn ask_held(&self, demands: Demands, charged: &mut Charged) -> Result<Option<Pending>, ChargeError> {
         let inner = &self.limiter.inner;
-        let mut demands = Demands::new(self.key);
-        demands.add(inner, rule, self.key, || smallvec![inner.route_key(self.route)]);
         match inner.hold(demands) {
             Ok(Held::Answered(held)) => {
                 charged.hold(held);
@@ -175,17 +174,19 @@ impl<'a> Charging<'a> {
         rule: &CompiledRule,
         known: Option<Outcome>,
         charged: &mut Charged,
+        demands: &mut Option<Demands>,
     ) -> Result<Option<Lookup>, ChargeError> {
         let inner = &self.limiter.inner;
         let registry = inner.grants.as_ref().zip(self.who.as_deref()).filter(|_| rule.registered);
         let Some((grants, who)) = registry else {
-            self.collect(rule, self.key, None, charged);
+            self.collect(rule, self.key, None, charged, demands);
             return Ok(None);
         };
         let outcome = match known {
             Some(outcome) => outcome,
             None => {
-                let found = grants.with(self.key, |granted| self.collect_granted(rule, granted, charged));
+                let found =
+                    grants.with(self.key, |granted| self.collect_granted(rule, granted, charged, demands));
                 if let Some(collected) = found {
                     return collected.map(|()| None);
                 }
@@ -201,9 +202,8 @@ impl<'a> Charging<'a> {
             }
         };
         match outcome {
-            Ok(granted) => self.collect_granted(rule, &granted, charged).map(|()| None),
-            Err(Denied::Rejected(rejection)) => Err(ChargeError::Rejected(rejection)),
-            Err(Denied::Down(error)) => Err(ChargeError::Store(StoreError::new(error))),
+            Ok(granted) => self.collect_granted(rule, &granted, charged, demands).map(|()| None),
+            Err(denied) => Err(denied.into()),
         }
     }
 
@@ -212,6 +212,7 @@ impl<'a> Charging<'a> {
         rule: &CompiledRule,
         granted: &Granted,
         charged: &mut Charged,
+        demands: &mut Option<Demands>,
     ) -> Result<(), ChargeError> {
         let inner = &self.limiter.inner;
         if self.act.takes() {
@@ -222,7 +223,7 @@ impl<'a> Charging<'a> {
         }
         let Some(limits) = self.limits else {
             charged.registered.push((rule.number, self.key));
-            self.collect(rule, granted.client, Some(granted), charged);
+            self.collect(rule, granted.client, Some(granted), charged, demands);
             return Ok(());
         };
         let overridden =
@@ -230,7 +231,7 @@ impl<'a> Charging<'a> {
                 Refused::Client => ChargeError::OverrideNotAllowed,
                 Refused::Value(detail) => ChargeError::BadOverride { detail },
             })?;
-        self.collect(rule, overridden.client, Some(&overridden), charged);
+        self.collect(rule, overridden.client, Some(&overridden), charged, demands);
         Ok(())
     }
 
@@ -246,7 +247,15 @@ impl<'a> Charging<'a> {
         Decision::new(inner.clone(), charged)
     }
 
-    fn collect(&self, rule: &CompiledRule, client: Key, granted: Option<&Granted>, charged: &mut Charged) {
+    /// What the client is charged, and the permits that it needs.
+    fn collect(
+        &self,
+        rule: &CompiledRule,
+        client: Key,
+        granted: Option<&Granted>,
+        charged: &mut Charged,
+        demands: &mut Option<Demands>,
+    ) {
         let inner = &self.limiter.inner;
         for number in rule.limits.clone() {
             let limit = &inner.policy.limits[number];
@@ -261,6 +270,11 @@ impl<'a> Charging<'a> {
             let rate = granted.and_then(|granted| granted.rate(limit.granted));
             let rate = rate.unwrap_or_else(|| limit.quota.rate());
             charged.asked.push(Asked::new(number, limit.charge(rate, place, op, rule.shadow)));
+        }
+        if self.act == Act::Hold && !rule.concurrency.is_empty() {
+            let mut needed = Demands::new(client);
+            needed.add(inner, rule, client, granted, || smallvec![inner.route_key(self.route)]);
+            *demands = Some(needed);
         }
     }
 }

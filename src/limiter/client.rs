@@ -1,6 +1,8 @@
 //! Charging without HTTP.
 
 use super::{Charging, Holding, Limiter};
+#[cfg(feature = "admin")]
+use crate::{ChargeError, ClientRecord};
 use crate::{Decision, Identity, Key, identity::ClientLabel, registry::Who};
 use std::sync::Arc;
 
@@ -60,6 +62,17 @@ impl Client {
     /// Forgives everything that the client owes to the limits of a rule, but not what it shares with all clients.
     pub fn reset<'a>(&'a self, rule: &'a str) -> Charging<'a> {
         self.charge(rule).forgiving()
+    }
+
+    /// The client's record, where there is a registry and it is one of its kind. It is only asked after, and not created.
+    #[cfg(feature = "admin")]
+    pub(crate) async fn lookup(&self) -> Option<Result<Arc<ClientRecord>, ChargeError>> {
+        let (grants, who) = self.limiter.inner.grants.as_ref().zip(self.who.as_deref())?;
+        let looked = match grants.look_up(self.key, who.clone(), None) {
+            Ok(looked) => looked,
+            Err(lookup) => lookup.await.1,
+        };
+        Some(looked.outcome.map(|granted| granted.record).map_err(ChargeError::from))
     }
 
     /// Gives back what a decision charged, once, and as far as it is still owed: what has drained since is not given back.

@@ -1,6 +1,6 @@
 //! The permits of a request, and what the limits on concurrency said.
 
-use super::{Inner, line::Line};
+use super::{Inner, grants::Granted, line::Line};
 use crate::{
     Key, PermitStatus,
     permit::{Acquired, Demand, Permit, Usages},
@@ -23,22 +23,24 @@ impl Demands {
         Self { client, enforced: SmallVec::new(), watched: SmallVec::new() }
     }
 
-    /// Adds those of a rule, for whom it takes to be its client, on the routes that the request may be for.
+    /// Adds those of a rule, for whom it takes to be its client and what that was granted, on the routes that the request may be for.
     pub(super) fn add(
         &mut self,
         inner: &Inner,
         rule: &CompiledRule,
         client: Key,
+        granted: Option<&Granted>,
         mut routes: impl FnMut() -> SmallVec<[Key; 2]>,
     ) {
         let demands = if rule.shadow { &mut self.watched } else { &mut self.enforced };
         for number in rule.concurrency.clone() {
             let limit = &inner.policy.concurrency[number];
             let queue = if rule.shadow { 0 } else { limit.queue };
+            let own = granted.filter(|_| limit.granted).map(|granted| granted.max_concurrent);
             let demand = |key| Demand {
                 key,
                 limit: u32::try_from(number).unwrap_or(u32::MAX),
-                max: limit.max(),
+                max: own.unwrap_or_else(|| limit.max()),
                 queue,
             };
             let key = limit.key(client);

@@ -1,7 +1,7 @@
 //! Requests that wait for a permit.
 
 use super::{Charged, Inner, held::Demands};
-use crate::{Charge, permit::Waiting};
+use crate::{Charge, permit::Waiting, store::Asked};
 use std::{
     fmt, mem,
     pin::Pin,
@@ -43,12 +43,14 @@ impl Line {
         };
         let mut charged = mem::take(&mut self.charged);
         // Quotas may have changed while it waited.
-        for asked in &mut charged.asked {
-            let limit = &inner.policy.limits[asked.limit];
-            let Charge { place, op, shadow, rate, .. } = asked.charge;
-            // What a client was granted stays what it was.
-            let rate = if limit.granted.is_some() { rate } else { limit.quota.rate() };
-            asked.charge = limit.charge(rate, place, op, shadow);
+        for number in 0..charged.asked.len() {
+            let Asked { limit, charge: Charge { place, op, shadow, rate, .. }, .. } = charged.asked[number];
+            let compiled = &inner.policy.limits[limit];
+            let rate = match compiled.granted {
+                None => compiled.quota.rate(),
+                Some(_) => inner.granted_rate(&charged, limit).unwrap_or(rate),
+            };
+            charged.asked[number].charge = compiled.charge(rate, place, op, shadow);
         }
         charged.hold(held);
         Poll::Ready(charged)

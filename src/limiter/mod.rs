@@ -71,7 +71,7 @@ pub(crate) struct Inner {
     bans: Option<Bans>,
     pub(crate) grants: Option<Arc<Grants>>,
     observers: Vec<Arc<dyn Observe>>,
-    plain_addresses: bool,
+    pub(crate) plain_addresses: bool,
     warned_anonymous: AtomicBool,
     warned_proxy: AtomicBool,
 }

@@ -61,6 +61,19 @@ pub(crate) fn trace(event: &Event<'_>) {
             refused,
             "override"
         ),
+        Event::Admin(act) => info!(
+            target: TARGET,
+            actor = act.actor(),
+            from = %act.from(),
+            action = act.action(),
+            subject = act.subject(),
+            old = act.before(),
+            new = act.after(),
+            "admin"
+        ),
+        Event::AdminRefused { act, status, reason } => {
+            warn!(target: TARGET, from = %act.from(), status, reason, "admin refused");
+        }
         Event::QuotaChanged { limit, old, new } => info!(target: TARGET, limit, %old, %new, "quota changed"),
     }
 }

@@ -347,6 +347,12 @@ impl Compiler<'_> {
                 mistake("Limit::granted", format!("limit {:?}: {reason}", limit.name));
             }
         }
+        for concurrency in rule.concurrency.iter().filter(|concurrency| concurrency.granted) {
+            if concurrency.shares == Shares::All || !registered {
+                let reason = "it is for each client that the rule's source looks up in the registry, with `.registered()`";
+                mistake("Concurrency::granted", format!("limit {:?}: {reason}", concurrency.name));
+            }
+        }
         if rule.resource.is_some() && !registered {
             let reason = "its clients are not looked up in the registry; add `.registered()` to the source";
             mistake("Rule::resource", reason.to_owned());

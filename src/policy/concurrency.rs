@@ -36,6 +36,7 @@ pub struct Concurrency {
     pub(crate) max: u32,
     pub(crate) shares: Shares,
     pub(crate) queue: Option<(u32, Duration)>,
+    pub(crate) granted: bool,
 }
 
 impl Concurrency {
@@ -57,7 +58,15 @@ impl Concurrency {
     }
 
     fn new(name: impl Into<String>, max: u32, shares: Shares) -> Self {
-        Self { name: name.into(), max, shares, queue: None }
+        Self { name: name.into(), max, shares, queue: None, granted: false }
+    }
+
+    /// Registered clients may have as many requests at once as they were granted with `max_concurrent`, instead of this
+    /// number. The rule's source must be [registered](crate::Source::registered).
+    #[must_use]
+    pub const fn granted(mut self) -> Self {
+        self.granted = true;
+        self
     }
 
     /// Beyond the limit requests wait, up to `queue` of each client and no longer than `patience`, instead of being refused
@@ -84,6 +93,8 @@ pub(crate) struct CompiledConcurrency {
     /// What its keys are made from.
     key: Key,
     max: AtomicU32,
+    /// Whether registered clients have a maximum of their own.
+    pub(crate) granted: bool,
     pub(crate) queue: u32,
     /// How long a request waits, if any may.
     pub(crate) patience: Duration,
@@ -96,7 +107,7 @@ impl CompiledConcurrency {
         concurrency: &Concurrency,
         keys: &Keys,
     ) -> Result<Self, Mistake> {
-        let Concurrency { name, max, shares, queue } = concurrency;
+        let Concurrency { name, max, shares, queue, granted } = concurrency;
         check(&rule.name, name, *max)?;
         let (queue, patience) = match *queue {
             Some((0, _)) => {
@@ -118,6 +129,7 @@ impl CompiledConcurrency {
             shares: *shares,
             key: keys.key(Material::Permit, &[name.as_bytes()]),
             max: AtomicU32::new(*max),
+            granted: *granted,
             queue,
             patience,
         })

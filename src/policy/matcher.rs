@@ -77,6 +77,16 @@ impl Matcher {
         any.then_some(if all { Match::Whole } else { Match::Partial })
     }
 
+    #[cfg(feature = "admin")]
+    pub(crate) fn methods(&self) -> &[Method] {
+        &self.methods
+    }
+
+    #[cfg(feature = "admin")]
+    pub(crate) fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().flat_map(|routes| &routes.patterns).map(Pattern::text)
+    }
+
     /// Whether the rule is for some paths only.
     pub(crate) const fn has_routes(&self) -> bool {
         self.routes.is_some()

@@ -15,6 +15,11 @@ impl KeyHash {
         Self(Sha256::digest(secret).into())
     }
 
+    #[cfg(feature = "admin")]
+    pub(crate) const fn from_bytes(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
     /// The hash as bytes, to find a client by.
     pub const fn to_bytes(self) -> [u8; 32] {
         self.0

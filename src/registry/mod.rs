@@ -25,10 +25,16 @@ mod time;
 mod unknown;
 
 pub use answer::RegistryAnswer;
+#[cfg(feature = "admin")]
+pub(crate) use api_key::from_hex;
 pub use api_key::{ApiKey, IssuedKey, KeyHash};
 pub use clients::Clients;
+#[cfg(feature = "admin")]
+pub(crate) use desk::LONGEST_PAGE;
 pub use error::RegistryError;
 pub use grant::Grant;
+#[cfg(feature = "admin")]
+pub(crate) use grant::REQUESTS;
 pub use id::IdRule;
 #[cfg(feature = "journal")]
 pub use journal::JournalError;
@@ -40,6 +46,8 @@ pub use patch::ClientPatch;
 pub use record::{ClientRecord, TemporaryGrant};
 use std::sync::Arc;
 pub use tier::Tiers;
+#[cfg(feature = "admin")]
+pub(crate) use time::{from_text, to_text};
 pub use unknown::UnknownClients;
 
 /// Keeps the records of clients: [in memory](MemoryRegistry), or elsewhere.

@@ -79,8 +79,7 @@ impl ClientPatch {
         self
     }
 
-    /// The change that an object of JSON describes. Members that only answers have (`client_id`, `created_at`,
-    /// `updated_at`) are left alone; `null` removes a field, where there can be none.
+    /// The change that an object of JSON describes. Members that only answers have (`created_at` and the like) are left alone; `null` removes a field, where there can be none.
     ///
     /// # Errors
     ///
@@ -89,7 +88,7 @@ impl ClientPatch {
         let mut patch = Self::new();
         for (name, value) in object(value, "body")? {
             match name.as_str() {
-                "client_id" | "created_at" | "updated_at" => {}
+                "client_id" | "created_at" | "updated_at" | "own_rate_limit" | "temporary_grant" => {}
                 "tier" => patch.tier = Some(text(value, name)?),
                 "rate_limit" => patch.rate_limit = Some(grant_patch(value)?),
                 "allowed_queues" => patch.allowed_queues = Some(optional(value, |value| names(value, name))?),

@@ -206,6 +206,11 @@ fn what_cannot_be_granted_is_a_mistake() {
             Some(office()),
             "all clients share it",
         ),
+        (
+            Policy::new().rule(Rule::new("a").concurrency(Concurrency::per_client("c", 1).granted())),
+            Some(office()),
+            "\"c\"",
+        ),
         (policy(), None, ".clients("),
         (policy(), Some(office().fallback("x")), "\"x\" is no id"),
         (
@@ -228,4 +233,32 @@ fn what_cannot_be_granted_is_a_mistake() {
         let error = builder.build().unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
     }
+}
+
+/// Held by the layer and by hand, however the client is known.
+#[test]
+fn as_many_run_at_once_as_the_client_was_granted() {
+    let rule =
+        Rule::new("api").limit(requests()).concurrency(Concurrency::per_client("at once", 7).granted());
+    let (limiter, _) = limiter(Policy::new().identify(id()).rule(rule), office());
+    set(&limiter, "ann", ClientPatch::new().tier("free"));
+    let app = ok(&limiter);
+    let hold = |id: &'static str| {
+        let client = limiter.client(&Identity::header("x-client-id".parse().unwrap(), id));
+        sent(client.hold("api").into_future()).unwrap()
+    };
+    let held = hold("ann");
+    assert!(held.is_allowed());
+    assert_eq!(sent(app.status(by("ann"))), 429, "free has one at once");
+    let by_name = limiter.client(&Identity::name("ann"));
+    assert!(!sent(by_name.hold("api").into_future()).unwrap().is_allowed());
+    set(&limiter, "ann", ClientPatch::new().tier("default"));
+    let others = [hold("ann"), hold("ann"), hold("ann")];
+    assert_eq!(others.each_ref().map(|hold| hold.is_allowed()), [true, true, false], "default has three");
+    drop((held, others));
+    assert_eq!(sent(app.status(by("ann"))), 200);
+    let nobody: Vec<_> = (0..8)
+        .map(|_| sent(limiter.client(&Identity::anonymous()).hold("api").into_future()).unwrap())
+        .collect();
+    assert_eq!(nobody.iter().filter(|hold| hold.is_allowed()).count(), 7, "the policy's own number");
 }
