@@ -2,7 +2,7 @@
 
 use crate::{LimitStatus, Quota, identity::ClientLabel};
 use http::Method;
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// Something that happened in a limiter.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +14,13 @@ pub enum Event<'a> {
     Refused(&'a Occasion<'a>),
     /// A request passed, and would have been refused by at least one limit that only watches.
     ShadowRefused(&'a Occasion<'a>),
+    /// A pacer let something pass after it had waited.
+    Waited {
+        /// What passed.
+        occasion: &'a Occasion<'a>,
+        /// How long it had waited.
+        waited: Duration,
+    },
     /// A request was refused because its client is on the block list.
     Blocked(&'a Occasion<'a>),
     /// A request was refused because nobody could be identified, or its cost could not be read.

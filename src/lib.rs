@@ -45,6 +45,7 @@
 //! | feature | |
 //! |---|---|
 //! | `axum` | reads axum's `ConnectInfo` and `MatchedPath`, and its `MockConnectInfo` in tests |
+//! | `pace` | the sending side: `Pacer`, which waits instead of refusing, by tokio's timer |
 //!
 //! # More
 //!
@@ -61,6 +62,8 @@ mod layer;
 mod limiter;
 mod live;
 mod observe;
+#[cfg(feature = "pace")]
+mod pace;
 mod policy;
 mod quota;
 mod response;
@@ -74,6 +77,9 @@ pub use identity::{Identity, PeerAddr, Rejection, RequestHead, Source, TrustedPr
 pub use key::Key;
 pub use layer::{ResponseFuture, Throttle, ThrottleBody, ThrottleLayer};
 pub use limiter::{ChargeError, ChargeFuture, Charging, Client, Decision, Limiter, LimiterBuilder};
+#[cfg(feature = "pace")]
+#[cfg_attr(docsrs, doc(cfg(feature = "pace")))]
+pub use pace::{Costs, PaceError, PaceFuture, Pacer, Rejected};
 pub use policy::{Cost, Limit, Policy, Rule, Settle};
 pub use quota::{Quota, Rate};
 pub use response::{HeaderStyle, Reason, Refusal};
@@ -81,6 +87,6 @@ pub use status::LimitStatus;
 pub use store::{Charge, Op, Place, Reading, Store, StoreError, StoreFuture};
 
 /// Compiles the examples in the README.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "pace"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -6,6 +6,8 @@ mod builder;
 mod client;
 mod decision;
 mod engine;
+#[cfg(feature = "pace")]
+mod pacing;
 mod report;
 
 pub(crate) use admit::Admission;
@@ -14,6 +16,8 @@ pub use client::{ChargeError, ChargeFuture, Charging, Client};
 pub use decision::Decision;
 pub(crate) use decision::{Charged, statuses};
 pub(crate) use engine::{Engine, Pending};
+#[cfg(feature = "pace")]
+pub(crate) use pacing::{Paced, Question};
 
 use crate::{
     BuildError, Identity, Key, Mistake, Observe, Policy, Quota, Rejection, RequestHead,

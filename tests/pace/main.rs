@@ -1,0 +1,9 @@
+//! The sending side, on a manual clock that moves along with tokio's paused time.
+#![cfg(feature = "pace")]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod bounds;
+mod model;
+mod order;
+mod stage;
+mod taking;
