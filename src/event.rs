@@ -21,6 +21,13 @@ pub enum Event<'a> {
         /// How long it had waited.
         waited: Duration,
     },
+    /// A pacer that only watches let something pass, which would have had to wait.
+    ShadowWaited {
+        /// What passed.
+        occasion: &'a Occasion<'a>,
+        /// How long it would have waited.
+        wait: Duration,
+    },
     /// A request was refused because its client is on the block list.
     Blocked(&'a Occasion<'a>),
     /// A request was refused because nobody could be identified, or its cost could not be read.

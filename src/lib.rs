@@ -38,6 +38,8 @@
 //! Without HTTP, [`Limiter::client`] is charged by hand and answers with a [`Decision`]. Mistakes in a policy are found when
 //! the limiter is built, all at once: see [`BuildError`]. Tests move time with a [`ManualClock`].
 //!
+//! What a program sends is held to quotas by waiting: see `Pacer` and `PaceLayer`, with feature `pace`.
+//!
 //! # Features
 //!
 //! None is on by default.
@@ -45,7 +47,7 @@
 //! | feature | |
 //! |---|---|
 //! | `axum` | reads axum's `ConnectInfo` and `MatchedPath`, and its `MockConnectInfo` in tests |
-//! | `pace` | the sending side: `Pacer`, which waits instead of refusing, by tokio's timer |
+//! | `pace` | the sending side: `Pacer` and `PaceLayer`, which wait instead of refusing, by tokio's timer |
 //!
 //! # More
 //!
@@ -79,7 +81,10 @@ pub use layer::{ResponseFuture, Throttle, ThrottleBody, ThrottleLayer};
 pub use limiter::{ChargeError, ChargeFuture, Charging, Client, Decision, Limiter, LimiterBuilder};
 #[cfg(feature = "pace")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pace")))]
-pub use pace::{Costs, PaceError, PaceFuture, Pacer, Rejected};
+pub use pace::{
+    Costs, Divert, DivertBy, Pace, PaceError, PaceFuture, PaceLayer, Pacer, Reject, Rejected, SendError,
+    SendFuture,
+};
 pub use policy::{Cost, Limit, Policy, Rule, Settle};
 pub use quota::{Quota, Rate};
 pub use response::{HeaderStyle, Reason, Refusal};

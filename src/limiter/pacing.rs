@@ -22,6 +22,8 @@ use std::{
 pub(crate) struct Paced {
     inner: Arc<Inner>,
     limits: Range<usize>,
+    /// Whether it goes at once, and only what would have been is told.
+    pub(crate) shadow: bool,
     label: ClientLabel,
     pub(crate) key: Key,
     /// For each limit of the rule, in its order.
@@ -53,6 +55,7 @@ impl Paced {
         rule: usize,
         identity: &Identity<'_>,
         units: SmallVec<[u32; 4]>,
+        shadow: bool,
     ) -> Option<Self> {
         let policy = &inner.policy;
         let key = identity.key(&inner.keys);
@@ -65,7 +68,7 @@ impl Paced {
         }
         let free = policy.has_exemptions && on(&policy.allowed);
         let limits = policy.rules.get(rule).filter(|_| !free).map_or(0..0, |rule| rule.limits.clone());
-        Some(Self { inner: inner.clone(), limits, label: identity.label(key), key, units })
+        Some(Self { inner: inner.clone(), limits, shadow, label: identity.label(key), key, units })
     }
 
     /// What the limits say, without a charge.
@@ -83,9 +86,8 @@ impl Paced {
         let mut charged = Charged::default();
         for (number, units) in self.limits.clone().zip(&self.units) {
             let limit = &inner.policy.limits[number];
-            let shadow = inner.policy.rules[limit.rule].shadow;
             let place = limit.scope.place(self.key, || inner.route_key(None));
-            charged.asked.push(Asked::new(number, limit.charge(place, op(*units), shadow)));
+            charged.asked.push(Asked::new(number, limit.charge(place, op(*units), self.shadow)));
         }
         let pending = inner.engine.ask(&mut charged);
         Question { inner: inner.clone(), charged, pending }
@@ -121,6 +123,18 @@ impl Paced {
     /// Tells of what was refused.
     pub(crate) fn report_refused(&self, decision: &Decision) {
         self.report(decision, |occasion| Event::Refused(occasion));
+    }
+
+    /// Tells of what passed and would have waited.
+    pub(crate) fn report_would_wait(&self, decision: &Decision, wait: Duration) {
+        if self.inner.is_worth_telling(&decision.charged) {
+            self.report(decision, |occasion| Event::ShadowWaited { occasion, wait });
+        }
+    }
+
+    /// Tells of what passed and would have been refused.
+    pub(crate) fn report_would_refuse(&self, decision: &Decision) {
+        self.report(decision, |occasion| Event::ShadowRefused(occasion));
     }
 
     /// Tells of a store that failed.

@@ -17,6 +17,10 @@ pub(crate) fn trace(event: &Event<'_>) {
             let waited = seconds(*waited);
             trace!(target: TARGET, client = %occasion.client(), route = occasion.route, waited, "waited");
         }
+        Event::ShadowWaited { occasion, wait } => {
+            let wait = seconds(*wait);
+            info!(target: TARGET, client = %occasion.client(), route = occasion.route, wait, "would wait");
+        }
         Event::Refused(occasion) | Event::ShadowRefused(occasion) => violations(occasion),
         Event::Blocked(occasion) => info!(
             target: TARGET,

@@ -142,3 +142,40 @@ impl Error for PaceError {
         }
     }
 }
+
+/// Why a service behind a [`PaceLayer`](crate::PaceLayer) gave no answer.
+#[derive(Debug)]
+pub enum SendError<E> {
+    /// The request was not sent.
+    Paced(PaceError),
+    /// The service inside failed.
+    Inner(E),
+}
+
+impl<E> SendError<E> {
+    /// What the service inside said, if it was asked.
+    pub fn into_inner(self) -> Result<E, PaceError> {
+        match self {
+            Self::Paced(error) => Err(error),
+            Self::Inner(error) => Ok(error),
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for SendError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Paced(error) => error.fmt(f),
+            Self::Inner(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for SendError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Paced(error) => error.source(),
+            Self::Inner(error) => error.source(),
+        }
+    }
+}

@@ -4,12 +4,18 @@
 
 mod costs;
 mod error;
+mod future;
+mod layer;
 mod pacer;
 mod queue;
+mod service;
 mod spacing;
 mod timer;
 mod wait;
 
 pub use costs::Costs;
-pub use error::{PaceError, Rejected};
+pub use error::{PaceError, Rejected, SendError};
+pub use future::SendFuture;
+pub use layer::{Divert, DivertBy, PaceLayer, Reject};
 pub use pacer::{PaceFuture, Pacer};
+pub use service::Pace;

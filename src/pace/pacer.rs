@@ -60,6 +60,7 @@ pub(super) struct Shared {
 pub(super) struct Settings {
     pub(super) spacing: Spacing,
     pub(super) max_wait: Option<Duration>,
+    shadow: bool,
     bounds: Bounds,
 }
 
@@ -97,7 +98,8 @@ impl Pacer {
     }
 
     fn build(limiter: Limiter, rule: usize) -> Self {
-        let settings = Settings { spacing: Spacing::Even, max_wait: None, bounds: BOUNDS };
+        let shadow = limiter.inner.policy.rules.get(rule).is_some_and(|rule| rule.shadow);
+        let settings = Settings { spacing: Spacing::Even, max_wait: None, shadow, bounds: BOUNDS };
         let takes_turns = limiter.inner.shares_limits(rule);
         let queues = Arc::new(Queues::new(settings.bounds));
         Self { shared: Arc::new(Shared { limiter, rule, takes_turns, settings, queues }) }
@@ -126,6 +128,15 @@ impl Pacer {
     #[must_use]
     pub fn bursts(self) -> Self {
         self.with(|settings| settings.spacing = Spacing::Bursts)
+    }
+
+    /// Only watches: all goes at once, and events tell what would have waited or been rejected.
+    ///
+    /// Limits are counted as if they were kept, so a debt grows to a quota's burst and no further. A rule with
+    /// [`shadow`](Rule::shadow) does the same.
+    #[must_use]
+    pub fn shadow(self) -> Self {
+        self.with(|settings| settings.shadow = true)
     }
 
     fn with(self, set: impl FnOnce(&mut Settings)) -> Self {
@@ -171,17 +182,21 @@ impl Pacer {
     }
 
     fn paced(&self, key: &Identity<'_>, cost: &Costs<'_>) -> Result<Paced, PaceError> {
-        let Shared { limiter, rule, .. } = &*self.shared;
+        let Shared { limiter, rule, settings, .. } = &*self.shared;
         let units = cost.of(limiter.inner.rule_limits(*rule)).map_err(|limit| PaceError::UnknownLimit {
             limit: limit.to_owned(),
             known: limiter.inner.rule_limits(*rule).map(|(name, _)| name.to_owned()).collect(),
         })?;
-        Paced::new(&limiter.inner, *rule, key, units).ok_or(PaceError::Blocked)
+        Paced::new(&limiter.inner, *rule, key, units, settings.shadow).ok_or(PaceError::Blocked)
     }
 
     /// Gives back what a decision charged, once, as far as it is still owed. It is for what was not sent after all.
     pub fn refund(&self, decision: &Decision) {
         self.shared.limiter.refund(decision);
+    }
+
+    pub(super) fn is_shadow(&self) -> bool {
+        self.shared.settings.shadow
     }
 
     /// How many wait, of all keys.

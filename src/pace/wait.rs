@@ -28,23 +28,32 @@ pub(super) enum Patience {
     Endless,
 }
 
+impl Patience {
+    /// In nanoseconds.
+    fn most(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Upto(most) => u64::try_from(most.as_nanos()).unwrap_or(u64::MAX),
+            Self::Endless => u64::MAX,
+        }
+    }
+}
+
 /// Nobody sleeps longer than this without looking again, because quotas may change meanwhile.
 const LONGEST_SLEEP: u64 = 1_000_000_000;
 
 /// Waits for a place, a turn and the limits, and charges them.
 pub(super) async fn pass(shared: &Shared, paced: &Paced, patience: Patience) -> Result<Decision, PaceError> {
+    if paced.shadow {
+        return watch(shared, paced, patience).await;
+    }
     let start = paced.now();
-    let most = match patience {
-        Patience::None => Some(0),
-        Patience::Upto(most) => Some(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX)),
-        Patience::Endless => None,
-    };
-    let deadline = most.map_or(u64::MAX, |most| start.saturating_add(most));
+    let deadline = start.saturating_add(patience.most());
     let ticket = match shared.queues.enter(paced.key, &paced.units) {
         Ok(ticket) => ticket,
         Err(Full) => return Err(full(shared, paced, patience).await),
     };
-    if most.is_some() {
+    if !matches!(patience, Patience::Endless) {
         let ahead = ticket.ahead();
         if ahead.iter().any(|units| *units > 0) {
             let look = Look::at(shared, paced, ahead).await?;
@@ -59,6 +68,22 @@ pub(super) async fn pass(shared: &Shared, paced: &Paced, patience: Patience) -> 
     let waited = head.due.map(|_| Duration::from_nanos(paced.now().saturating_sub(start)));
     head.ticket.serve();
     paced.report_passed(&decision, waited);
+    Ok(decision)
+}
+
+/// Lets something pass at once, and tells what would have become of it.
+async fn watch(shared: &Shared, paced: &Paced, patience: Patience) -> Result<Decision, PaceError> {
+    let look = Look::at(shared, paced, Sums::new()).await?;
+    let mut decision = paced.take().await.map_err(|error| failed(paced, error))?;
+    decision.refuse_for(|number, _| look.waits.get(number).copied().flatten().unwrap_or(0));
+    let wait = look.wait();
+    if look.waits.contains(&None) || wait > patience.most() {
+        paced.report_would_refuse(&decision);
+    } else if wait > 0 {
+        paced.report_would_wait(&decision, Duration::from_nanos(wait));
+    } else {
+        paced.report_passed(&decision, None);
+    }
     Ok(decision)
 }
 
@@ -167,11 +192,7 @@ impl Look {
         let mut look = Self { decision, waits: SmallVec::new(), own: 0, shared: 0 };
         for (number, Asked { charge, reading, .. }) in look.decision.charged.asked.iter().enumerate() {
             let ahead = ahead.get(number).copied().unwrap_or(0);
-            let wait = if charge.shadow {
-                Some(0)
-            } else {
-                spacing.wait(charge.rate, *reading, ahead, paced.units[number])
-            };
+            let wait = spacing.wait(charge.rate, *reading, ahead, paced.units[number]);
             let longest = match charge.place {
                 Place::Client(_) => &mut look.own,
                 Place::Shared(_) => &mut look.shared,
@@ -179,7 +200,7 @@ impl Look {
             *longest = (*longest).max(wait.unwrap_or(0));
             look.waits.push(wait);
         }
-        if look.waits.contains(&None) {
+        if look.waits.contains(&None) && !paced.shadow {
             return Err(look.reject(paced, PaceError::TooLarge));
         }
         Ok(look)
