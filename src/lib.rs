@@ -48,6 +48,7 @@
 //! |---|---|
 //! | `axum` | reads axum's `ConnectInfo` and `MatchedPath`, and its `MockConnectInfo` in tests |
 //! | `pace` | the sending side: `Pacer` and `PaceLayer`, which wait instead of refusing, by tokio's timer |
+//! | `retry` | `Retry`, a policy for tower's retries that obeys what answers say |
 //!
 //! # More
 //!
@@ -79,6 +80,9 @@ pub use identity::{Identity, PeerAddr, Rejection, RequestHead, Source, TrustedPr
 pub use key::Key;
 pub use layer::{ResponseFuture, Throttle, ThrottleBody, ThrottleLayer};
 pub use limiter::{ChargeError, ChargeFuture, Charging, Client, Decision, Limiter, LimiterBuilder};
+#[cfg(feature = "retry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
+pub use pace::Retry;
 #[cfg(feature = "pace")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pace")))]
 pub use pace::{

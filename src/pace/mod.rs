@@ -8,9 +8,13 @@ mod future;
 mod layer;
 mod pacer;
 mod queue;
+#[cfg(feature = "retry")]
+mod retry;
 mod service;
 mod spacing;
 mod timer;
+#[cfg(feature = "retry")]
+mod told;
 mod wait;
 
 pub use costs::Costs;
@@ -18,4 +22,6 @@ pub use error::{PaceError, Rejected, SendError};
 pub use future::SendFuture;
 pub use layer::{Divert, DivertBy, PaceLayer, Reject};
 pub use pacer::{PaceFuture, Pacer};
+#[cfg(feature = "retry")]
+pub use retry::Retry;
 pub use service::Pace;

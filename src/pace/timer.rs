@@ -19,3 +19,12 @@ pub(super) fn go_on(future: impl Future<Output = ()> + Send + 'static) {
         runtime.spawn(future);
     }
 }
+
+#[cfg(feature = "retry")]
+pub(super) use tokio::time::{Instant, sleep};
+
+/// The time by which retries are counted.
+#[cfg(feature = "retry")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}

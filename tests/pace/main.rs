@@ -6,5 +6,7 @@ mod bounds;
 mod layer;
 mod model;
 mod order;
+#[cfg(feature = "retry")]
+mod retry;
 mod stage;
 mod taking;
