@@ -112,8 +112,8 @@ impl Head<'_> {
         loop {
             let mut look = Look::at(self.shared, self.paced, Sums::new()).await?;
             let now = self.paced.now();
-            let has_turn = self.shared.takes_turns && look.own == 0;
-            let has_turn = !has_turn || self.has_turn().await;
+            let contends = self.shared.takes_turns && look.own == 0;
+            let has_turn = !contends || self.has_turn().await;
             if look.wait() == 0 && has_turn {
                 match self.charge().await? {
                     Some(decision) => return Ok(decision),
