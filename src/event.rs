@@ -14,6 +14,20 @@ pub enum Event<'a> {
     Refused(&'a Occasion<'a>),
     /// A request passed, and would have been refused by at least one limit that only watches.
     ShadowRefused(&'a Occasion<'a>),
+    /// A pacer let something pass after it had waited.
+    Waited {
+        /// What passed.
+        occasion: &'a Occasion<'a>,
+        /// How long it had waited.
+        waited: Duration,
+    },
+    /// A pacer that only watches let something pass, which would have had to wait.
+    ShadowWaited {
+        /// What passed.
+        occasion: &'a Occasion<'a>,
+        /// How long it would have waited.
+        wait: Duration,
+    },
     /// A request was refused because its client is on the block list, or banned.
     Blocked(&'a Occasion<'a>),
     /// A request was refused because nobody could be identified, or its cost could not be read.

@@ -39,6 +39,8 @@
 //! Without HTTP, [`Limiter::client`] is charged by hand and answers with a [`Decision`]. Mistakes in a policy are found when
 //! the limiter is built, all at once: see [`BuildError`]. Tests move time with a [`ManualClock`].
 //!
+//! What a program sends is held to quotas by waiting: see `Pacer` and `PaceLayer`, with feature `pace`.
+//!
 //! # Features
 //!
 //! None is on by default.
@@ -48,6 +50,8 @@
 //! | `admin` | the admin API for clients, tiers and limits, an axum router |
 //! | `journal` | keeps the clients of a [`MemoryRegistry`] in a file |
 //! | `axum` | reads axum's `ConnectInfo` and `MatchedPath`, and its `MockConnectInfo` in tests |
+//! | `pace` | the sending side: `Pacer` and `PaceLayer`, which wait instead of refusing, by tokio's timer |
+//! | `retry` | `Retry`, a policy for tower's retries that obeys what answers say |
 //!
 //! # More
 //!
@@ -68,6 +72,8 @@ mod layer;
 mod limiter;
 mod live;
 mod observe;
+#[cfg(feature = "pace")]
+mod pace;
 mod permit;
 mod policy;
 mod quota;
@@ -88,6 +94,15 @@ pub use limiter::{
     BanError, Banned, ChargeError, ChargeFuture, Charging, Client, Decision, Hold, HoldFuture, Holding,
     Limiter, LimiterBuilder,
 };
+#[cfg(feature = "retry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
+pub use pace::Retry;
+#[cfg(feature = "pace")]
+#[cfg_attr(docsrs, doc(cfg(feature = "pace")))]
+pub use pace::{
+    Costs, Divert, DivertBy, Pace, PaceError, PaceFuture, PaceLayer, Pacer, Reject, Rejected, SendError,
+    SendFuture,
+};
 pub use policy::{Ban, Concurrency, Cost, Limit, Policy, Rule, Settle};
 pub use quota::{Quota, Rate};
 #[cfg(feature = "journal")]
@@ -102,6 +117,6 @@ pub use status::{LimitStatus, PermitStatus};
 pub use store::{Charge, Op, Place, Reading, Store, StoreError, StoreFuture};
 
 /// Compiles the examples in the README.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "pace"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -146,6 +146,33 @@ impl From<Network> for Identity<'_> {
     }
 }
 
+/// A client by its [name](Identity::name).
+impl<'a> From<&'a str> for Identity<'a> {
+    fn from(name: &'a str) -> Self {
+        Self::name(name)
+    }
+}
+
+/// A client by its [name](Identity::name).
+impl From<String> for Identity<'_> {
+    fn from(name: String) -> Self {
+        Self::name(name)
+    }
+}
+
+/// A client by its [address](Identity::address).
+impl From<IpAddr> for Identity<'_> {
+    fn from(ip: IpAddr) -> Self {
+        Self::address(ip)
+    }
+}
+
+impl<'a> From<&Identity<'a>> for Identity<'a> {
+    fn from(identity: &Identity<'a>) -> Self {
+        identity.clone()
+    }
+}
+
 /// Prints the kind alone.
 impl fmt::Display for Identity<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,6 +13,8 @@ mod grants;
 mod held;
 mod hold;
 mod line;
+#[cfg(feature = "pace")]
+mod pacing;
 mod report;
 
 pub(crate) use admit::Admission;
@@ -27,6 +29,8 @@ pub(crate) use engine::{Engine, Pending, Verdict};
 pub(crate) use grants::{Grants, Known};
 pub(crate) use held::{Held, Permits};
 pub use hold::{Hold, HoldFuture, Holding};
+#[cfg(feature = "pace")]
+pub(crate) use pacing::{Paced, Question};
 
 use crate::{
     BuildError, Clients, Identity, Key, Mistake, Observe, Policy, Quota, Rejection, RequestHead,

@@ -13,6 +13,14 @@ pub(crate) fn trace(event: &Event<'_>) {
         Event::Allowed(occasion) => {
             trace!(target: TARGET, client = %occasion.client(), route = occasion.route, "allowed");
         }
+        Event::Waited { occasion, waited } => {
+            let waited = seconds(*waited);
+            trace!(target: TARGET, client = %occasion.client(), route = occasion.route, waited, "waited");
+        }
+        Event::ShadowWaited { occasion, wait } => {
+            let wait = seconds(*wait);
+            info!(target: TARGET, client = %occasion.client(), route = occasion.route, wait, "would wait");
+        }
         Event::Refused(occasion) | Event::ShadowRefused(occasion) => violations(occasion),
         Event::Blocked(occasion) => info!(
             target: TARGET,

@@ -1,0 +1,238 @@
+use super::{
+    Costs, PaceError,
+    queue::{Bounds, Queues},
+    spacing::Spacing,
+    wait::{Patience, pass},
+};
+use crate::{BuildError, Decision, Identity, Limit, Limiter, Mistake, Policy, Rule, limiter::Paced};
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+/// Holds what a program sends to quotas, by waiting: before a queue, a broker, or somebody's API.
+///
+/// ```
+/// use tidegate::{Limit, Pacer, Quota};
+///
+/// # async fn send(_: u32) {}
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pacer = Pacer::new([
+///     Limit::per_client("requests", Quota::per_second(500)),
+///     Limit::shared("records", Quota::per_second(50_000)),
+/// ])?;
+/// for batch in 0..3 {
+///     pacer.until_ready("orders", [("records", 100)]).await?;
+///     send(batch).await;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// All limits are charged together or none is. Who has to wait does so in turn: first come, first served for each key. Where
+/// limits are shared by all keys, keys that wait get equal shares of them, in units, and none is starved by a busy one.
+/// What goes is spaced evenly, as from a leaky bucket, to the timer's grain of 2 ms; [`bursts`](Self::bursts) lets quotas'
+/// bursts through at once. A quota without a burst of its own admits as much at once as its amount, so that is the most that
+/// one send can cost. No more ever goes than the quotas admit: whoever counts by the same ones refuses nothing.
+///
+/// Whoever stops waiting, by dropping the future, leaves the queue and has been charged nothing.
+///
+/// Clones share everything and cost one reference count. It needs tokio's timer.
+#[derive(Clone)]
+pub struct Pacer {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) limiter: Limiter,
+    pub(super) rule: usize,
+    /// Whether heads of queues have to take turns.
+    pub(super) takes_turns: bool,
+    pub(super) settings: Settings,
+    pub(super) queues: Arc<Queues>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    pub(super) spacing: Spacing,
+    pub(super) max_wait: Option<Duration>,
+    shadow: bool,
+    bounds: Bounds,
+}
+
+/// So many wait for one key, and for all, unless set.
+const BOUNDS: Bounds = Bounds { each: 1_000, all: 100_000 };
+
+impl Pacer {
+    /// A pacer with these limits that counts in memory.
+    ///
+    /// # Errors
+    ///
+    /// If a limit has a mistake; the error names all of them.
+    pub fn new(limits: impl IntoIterator<Item = Limit>) -> Result<Self, BuildError> {
+        let rule = limits.into_iter().fold(Rule::new("pace").by_hand(), Rule::limit);
+        Ok(Self::build(Limiter::new(Policy::new().rule(rule))?, 0))
+    }
+
+    /// A pacer with the limits of a limiter's rule, which counts where the limiter does.
+    ///
+    /// So it can have a clock, a store, observers and lists, and share counts with a layer;
+    /// [`Limiter::set_quota`] reaches those who wait within a second. A rule that only watches makes nobody wait.
+    ///
+    /// # Errors
+    ///
+    /// If no rule has that name.
+    pub fn on(limiter: &Limiter, rule: &str) -> Result<Self, BuildError> {
+        let rules = &limiter.inner.policy.rules;
+        match rules.iter().position(|known| known.name == rule) {
+            Some(rule) => Ok(Self::build(limiter.clone(), rule)),
+            None => {
+                let known = rules.iter().map(|rule| rule.name.clone()).collect();
+                Err(BuildError::one(Mistake::Unknown { name: rule.to_owned(), known }))
+            }
+        }
+    }
+
+    fn build(limiter: Limiter, rule: usize) -> Self {
+        let shadow = limiter.inner.policy.rules.get(rule).is_some_and(|rule| rule.shadow);
+        let settings = Settings { spacing: Spacing::Even, max_wait: None, shadow, bounds: BOUNDS };
+        let takes_turns = limiter.inner.shares_limits(rule);
+        let queues = Arc::new(Queues::new(settings.bounds));
+        Self { shared: Arc::new(Shared { limiter, rule, takes_turns, settings, queues }) }
+    }
+
+    /// How long anybody may wait; for ever unless set. Who would have to wait longer, as far as that can be known, is
+    /// rejected at once.
+    ///
+    /// Set it before the pacer is cloned: a pacer with another setting has queues of its own.
+    #[must_use]
+    pub fn max_wait(self, most: Duration) -> Self {
+        self.with(|settings| settings.max_wait = Some(most))
+    }
+
+    /// How many may wait for one key, and for all keys together; 1,000 and 100,000 unless set. With 0 nobody waits.
+    ///
+    /// Set it before the pacer is cloned: a pacer with another setting has queues of its own.
+    #[must_use]
+    pub fn max_waiting(self, each: usize, all: usize) -> Self {
+        self.with(|settings| settings.bounds = Bounds { each, all })
+    }
+
+    /// Lets go at once what fits the quotas' bursts, instead of spacing all sends evenly.
+    ///
+    /// Set it before the pacer is cloned: a pacer with another setting has queues of its own.
+    #[must_use]
+    pub fn bursts(self) -> Self {
+        self.with(|settings| settings.spacing = Spacing::Bursts)
+    }
+
+    /// Only watches: all goes at once, and events tell what would have waited or been rejected.
+    ///
+    /// Limits are counted as if they were kept, so a debt grows to a quota's burst and no further. A rule with
+    /// [`shadow`](Rule::shadow) does the same.
+    #[must_use]
+    pub fn shadow(self) -> Self {
+        self.with(|settings| settings.shadow = true)
+    }
+
+    fn with(self, set: impl FnOnce(&mut Settings)) -> Self {
+        let Shared { ref limiter, rule, takes_turns, mut settings, .. } = *self.shared;
+        set(&mut settings);
+        let queues = Arc::new(Queues::new(settings.bounds));
+        Self { shared: Arc::new(Shared { limiter: limiter.clone(), rule, takes_turns, settings, queues }) }
+    }
+
+    /// Waits until something of this cost may be sent for a key, and charges it.
+    ///
+    /// The key is a client: a service, a task type, a topic. The place in its queue is taken when the future is first
+    /// polled. The decision can be [given back](Self::refund) if nothing is sent after all.
+    ///
+    /// # Errors
+    ///
+    /// If it would wait too long, too many wait already, or waiting does not help. Nothing is charged then.
+    pub fn until_ready<'a, 'c>(
+        &self,
+        key: impl Into<Identity<'a>>,
+        cost: impl Into<Costs<'c>>,
+    ) -> PaceFuture {
+        let patience = self.shared.settings.max_wait.map_or(Patience::Endless, Patience::Upto);
+        self.start(&key.into(), &cost.into(), patience)
+    }
+
+    /// Charges something of this cost if it may be sent for a key now.
+    ///
+    /// In memory the future is ready when first polled.
+    ///
+    /// # Errors
+    ///
+    /// If it would have to wait, others of its key are waiting, or waiting does not help. Nothing is charged then, and
+    /// [`PaceError::retry_after`] tells when to come back.
+    pub fn try_take<'a, 'c>(&self, key: impl Into<Identity<'a>>, cost: impl Into<Costs<'c>>) -> PaceFuture {
+        self.start(&key.into(), &cost.into(), Patience::None)
+    }
+
+    pub(super) fn start(&self, key: &Identity<'_>, cost: &Costs<'_>, patience: Patience) -> PaceFuture {
+        let paced = self.paced(key, cost);
+        let shared = self.shared.clone();
+        PaceFuture(Box::pin(async move { pass(&shared, &paced?, patience).await }))
+    }
+
+    fn paced(&self, key: &Identity<'_>, cost: &Costs<'_>) -> Result<Paced, PaceError> {
+        let Shared { limiter, rule, settings, .. } = &*self.shared;
+        let units = cost.of(limiter.inner.rule_limits(*rule)).map_err(|limit| PaceError::UnknownLimit {
+            limit: limit.to_owned(),
+            known: limiter.inner.rule_limits(*rule).map(|(name, _)| name.to_owned()).collect(),
+        })?;
+        Paced::new(&limiter.inner, *rule, key, units, settings.shadow).ok_or(PaceError::Blocked)
+    }
+
+    /// Gives back what a decision charged, once, as far as it is still owed. It is for what was not sent after all.
+    pub fn refund(&self, decision: &Decision) {
+        self.shared.limiter.refund(decision);
+    }
+
+    pub(super) fn is_shadow(&self) -> bool {
+        self.shared.settings.shadow
+    }
+
+    /// How many wait, of all keys.
+    pub fn waiting(&self) -> usize {
+        self.shared.queues.waiting()
+    }
+
+    /// The limiter that counts.
+    pub fn limiter(&self) -> &Limiter {
+        &self.shared.limiter
+    }
+}
+
+/// The decision, once something may be sent; dropping it cancels.
+#[must_use = "futures do nothing unless polled"]
+pub struct PaceFuture(Pin<Box<dyn Future<Output = Result<Decision, PaceError>> + Send>>);
+
+impl Future for PaceFuture {
+    type Output = Result<Decision, PaceError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for PaceFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PaceFuture").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Pacer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pacer")
+            .field("settings", &self.shared.settings)
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
+    }
+}

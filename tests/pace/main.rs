@@ -1,0 +1,12 @@
+//! The sending side, on a manual clock that moves along with tokio's paused time.
+#![cfg(feature = "pace")]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod bounds;
+mod layer;
+mod model;
+mod order;
+#[cfg(feature = "retry")]
+mod retry;
+mod stage;
+mod taking;

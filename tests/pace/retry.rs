@@ -1,0 +1,144 @@
+//! What is sent again, and when.
+
+use http::{Method, Request, Response};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tidegate::Retry;
+use tokio::time::Instant;
+use tower::{
+    Layer, ServiceExt,
+    retry::{RetryLayer, budget::Budget},
+    service_fn,
+};
+
+/// The milliseconds at which a request was sent to a service that always gives this answer, and no longer than 300 s.
+async fn sent(retry: Retry<&'static str>, method: Method, answer: &[(&'static str, &str)]) -> Vec<u64> {
+    let (times, start) = (Arc::new(Mutex::new(Vec::new())), Instant::now());
+    let (log, answer) =
+        (times.clone(), answer.iter().map(|(k, v)| (*k, (*v).to_owned())).collect::<Vec<_>>());
+    let service = RetryLayer::new(retry).layer(service_fn(move |_: Request<()>| {
+        log.lock().unwrap().push(u64::try_from(start.elapsed().as_millis()).unwrap());
+        let mut response = Response::builder();
+        let mut failed = false;
+        for (name, value) in &answer {
+            match *name {
+                "status" => response = response.status(value.as_str()),
+                "error" => failed = true,
+                name => response = response.header(name, value),
+            }
+        }
+        let answer = if failed { Err("broken") } else { Ok(response.body(()).unwrap()) };
+        async move { answer }
+    }));
+    let request = Request::builder().method(method).body(()).unwrap();
+    let _ = tokio::time::timeout(Duration::from_secs(300), service.oneshot(request)).await.unwrap();
+    times.lock().unwrap().clone()
+}
+
+/// Without backoff, so that waits are what was told.
+fn exact() -> Retry<&'static str> {
+    Retry::new().backoff(Duration::ZERO, Duration::ZERO).max_time(Duration::from_secs(200)).tries(2)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_counts_is_tried_again_as_often_as_may_be() {
+    for (status, method, times) in [
+        ("429", Method::POST, 3),
+        ("503", Method::GET, 3),
+        ("503", Method::POST, 1),
+        ("500", Method::GET, 1),
+        ("200", Method::GET, 1),
+    ] {
+        let retry = exact().tries(3);
+        assert_eq!(sent(retry, method, &[("status", status)]).await.len(), times, "{status}");
+    }
+    assert_eq!(sent(exact(), Method::PUT, &[("error", "")]).await.len(), 2);
+    assert_eq!(sent(exact(), Method::POST, &[("error", "")]).await.len(), 1);
+    assert_eq!(sent(exact().errors(|_, _| true), Method::POST, &[("error", "")]).await.len(), 2);
+    let teapot = exact().statuses(|_, status| status.as_u16() == 418);
+    assert_eq!(sent(teapot, Method::POST, &[("status", "418")]).await.len(), 2);
+    assert_eq!(sent(exact().tries(0), Method::GET, &[("status", "429")]).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_answer_says_is_obeyed() {
+    let date = ("date", "Fri, 20 Nov 2026 19:16:10 GMT");
+    for (field, value, seconds) in [
+        ("retry-after", "7", Some(7)),
+        ("retry-after", "Fri, 20 Nov 2026 19:16:25 GMT", Some(15)),
+        ("retry-after", "Fri, 20 Nov 2026 19:16:05 GMT", Some(0)),
+        ("retry-after", "soon", Some(0)),
+        ("retry-after", "-5", Some(0)),
+        ("ratelimit", "\"a\";r=0;t=9", Some(9)),
+        ("ratelimit", "\"a,\\\";r=0;t=50\";r=3;t=20, \"b\";t=4;r=0", Some(4)),
+        ("ratelimit", "\"a\";r=0;t=5, \"b\";r=0;t=11", Some(11)),
+        ("ratelimit", "\"a\";r=0;t=x, ;;=, \"", Some(0)),
+        // Too long to wait for.
+        ("retry-after", "61", None),
+        ("retry-after", "99999999999999999999999999", None),
+        ("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT", None),
+        ("ratelimit", "\"a\";r=0;t=18446744073709551615", None),
+    ] {
+        let times = sent(exact(), Method::GET, &[("status", "429"), date, (field, value)]).await;
+        let expected: Vec<u64> = [Some(0), seconds].into_iter().flatten().map(|s| s * 1_000).collect();
+        assert_eq!(times.len(), expected.len(), "{field}: {value}");
+        assert!(
+            times.iter().zip(&expected).all(|(at, due)| (*due..=due + 2).contains(at)),
+            "{value}: {times:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tries_end_with_the_time_and_with_the_budget() {
+    let answer = [("status", "429"), ("retry-after", "10")];
+    let retry = exact().tries(100).max_time(Duration::from_secs(35));
+    assert_eq!(sent(retry, Method::GET, &answer).await.len(), 4);
+
+    struct Purse(Mutex<u32>);
+    impl Budget for Purse {
+        fn deposit(&self) {}
+        fn withdraw(&self) -> bool {
+            let mut left = self.0.lock().unwrap();
+            let paid = *left > 0;
+            *left = left.saturating_sub(1);
+            paid
+        }
+    }
+    let retry = exact().tries(100).budget(Purse(Mutex::new(3)));
+    assert_eq!(sent(retry.clone(), Method::GET, &[("status", "429")]).await.len(), 4);
+    assert_eq!(sent(retry, Method::GET, &[("status", "429")]).await.len(), 1, "clones share it");
+}
+
+/// Full jitter: evenly spread from nothing to the backoff, which doubles up to its longest.
+#[tokio::test(start_paused = true)]
+async fn backoffs_are_spread_over_their_whole_range() {
+    let unbounded = || {
+        struct Rich;
+        impl Budget for Rich {
+            fn deposit(&self) {}
+            fn withdraw(&self) -> bool {
+                true
+            }
+        }
+        let millis = Duration::from_millis;
+        Retry::new().budget(Rich).backoff(millis(1_000), millis(3_000)).tries(4)
+    };
+    let mut counts = [[0u32; 4]; 3];
+    for _ in 0..1_000 {
+        let times = sent(unbounded(), Method::GET, &[("status", "503")]).await;
+        for (number, (pair, most)) in times.windows(2).zip([1_000, 2_000, 3_000]).enumerate() {
+            let wait = pair[1] - pair[0];
+            assert!(wait <= most + 2, "{wait} of {most}");
+            counts[number][(wait * 4 / most).min(3) as usize] += 1;
+        }
+    }
+    // Of 1,000, a quarter each; six standard deviations are 82.
+    assert!(counts.iter().flatten().all(|count| (168..=332).contains(count)), "{counts:?}");
+    for _ in 0..100 {
+        let times = sent(unbounded().decorrelated(), Method::GET, &[("status", "503")]).await;
+        assert!(times.windows(2).all(|pair| (1_000..=3_002).contains(&(pair[1] - pair[0]))), "{times:?}");
+    }
+}
