@@ -346,7 +346,6 @@ impl Rate {
         };
         let in_seconds = |amount, seconds| Quota::per(amount, Duration::from_secs(seconds));
         let periods = || [1, 60, 3_600, 86_400].into_iter();
-        // Most have no burst of their own.
         if let Some(seconds) = periods().find(|seconds| counted_alike(&burst, *seconds)) {
             return in_seconds(burst, seconds);
         }

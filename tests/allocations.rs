@@ -7,7 +7,10 @@ use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body_util::Full;
 use std::{convert::Infallible, fs, future::IntoFuture as _};
-use tidegate::{HeaderStyle, Identity, Limit, Limiter, ManualClock, Policy, Quota, Rule, Source};
+use tidegate::{
+    ClientPatch, Clients, HeaderStyle, Identity, Limit, Limiter, ManualClock, MemoryRegistry, Policy, Quota,
+    Rule, Source,
+};
 use tower::{Layer as _, Service as _, service_fn};
 
 /// Four limits of all kinds, two of which only watch.
@@ -82,6 +85,32 @@ fn an_allowed_request_without_fields_allocates_nothing() {
     });
     // The request's own headers are only given back.
     assert_eq!((made.count_total, status), (0, 200));
+}
+
+/// Once it is known; to look a client up may allocate.
+#[test]
+fn a_request_of_a_registered_client_allocates_nothing() {
+    let limit = Limit::per_client("requests", Quota::per_minute(5)).granted();
+    let policy =
+        Policy::new().identify(Source::header("client").registered()).rule(Rule::new("r").limit(limit));
+    let limiter = Limiter::builder(policy).clients(Clients::new(MemoryRegistry::new())).build().unwrap();
+    let clients = limiter.clients().unwrap();
+    clients.set("ann", ClientPatch::new().tier("free")).now_or_never().unwrap().unwrap();
+    let layer = limiter.layer().headers(HeaderStyle::Off);
+    let mut service = layer.layer(service_fn(|_: Request<()>| async {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    }));
+    let request = || Request::get("/").header("client", "ann").body(()).unwrap();
+    drop(service.call(request()).now_or_never().unwrap().unwrap());
+    let requests: Vec<_> = (0..9).map(|_| request()).collect();
+    let mut statuses = Vec::with_capacity(9);
+    let made = measure(|| {
+        for request in requests {
+            let response = service.call(request).now_or_never().unwrap().unwrap();
+            statuses.push(response.status().as_u16());
+        }
+    });
+    assert_eq!((made.count_total, statuses), (0, vec![200; 9]), "the tier's quota, and not the limit's");
 }
 
 /// 500,000 clients would take 16 MB even at 32 bytes each.

@@ -182,21 +182,21 @@ impl Grants {
 
     /// Keeps what was found, unless something has changed since `epoch`.
     fn keep(&self, key: Key, granted: Granted, epoch: u64) {
+        // Both under the lock, or what is out of date could be found for a moment after a change was answered.
         let mut by_client = self.by_client();
+        if self.epoch.load(SeqCst) != epoch {
+            return;
+        }
         let keys = by_client.entry(granted.record.client_id().to_owned()).or_default();
         if !keys.contains(&key) {
             keys.push(key);
         }
-        let cache = self.cache.pin();
-        cache.insert(key, granted);
-        if self.epoch.load(SeqCst) != epoch {
-            cache.remove(&key);
-        }
+        self.cache.pin().insert(key, granted);
     }
 
     fn forget(&self, changed: &Changed<'_>) {
-        self.epoch.fetch_add(1, SeqCst);
         let mut by_client = self.by_client();
+        self.epoch.fetch_add(1, SeqCst);
         let cache = self.cache.pin();
         match changed {
             Changed::Client(id) => {

@@ -1,5 +1,7 @@
 //! From the description of a policy to what a request is held against, with every mistake on the way.
 
+mod registered;
+
 use super::{
     Ban, CompiledConcurrency, Concurrency, Limit, Policy, Rule, Settle, Shares,
     cost::{CostKind, Settlement, UnitCost, header_name},
@@ -328,35 +330,6 @@ impl Compiler<'_> {
     /// The number of one more granted limit.
     fn granted(&self) -> usize {
         self.limits.iter().filter(|limit| limit.granted.is_some()).count()
-    }
-
-    /// What is granted to clients, only those have whom the registry knows.
-    fn check_registered(&mut self, rule: &Rule, registered: bool) {
-        let mut mistake = |setting, reason: String| {
-            let reason = format!("rule {:?}: {reason}", rule.name);
-            self.mistakes.push(Mistake::Setting { setting, reason });
-        };
-        for limit in rule.limits.iter().filter(|limit| limit.granted) {
-            if limit.shares == Shares::All {
-                let reason = "all clients share it, so that no client can have a quota of its own";
-                mistake("Limit::granted", format!("limit {:?}: {reason}", limit.name));
-            }
-            if !registered {
-                let reason =
-                    "its clients are not looked up in the registry; add `.registered()` to the source";
-                mistake("Limit::granted", format!("limit {:?}: {reason}", limit.name));
-            }
-        }
-        for concurrency in rule.concurrency.iter().filter(|concurrency| concurrency.granted) {
-            if concurrency.shares == Shares::All || !registered {
-                let reason = "it is for each client that the rule's source looks up in the registry, with `.registered()`";
-                mistake("Concurrency::granted", format!("limit {:?}: {reason}", concurrency.name));
-            }
-        }
-        if rule.resource.is_some() && !registered {
-            let reason = "its clients are not looked up in the registry; add `.registered()` to the source";
-            mistake("Rule::resource", reason.to_owned());
-        }
     }
 
     fn scope(&mut self, shares: Shares) -> Option<Scope> {

@@ -113,7 +113,15 @@ fn no_request_after_a_change_goes_by_what_was_before() {
     let (limiter, _) = limiter(policy(), office());
     set(&limiter, "ann", ClientPatch::new());
     let over = AtomicBool::new(false);
+    /// Also when the test fails, or the others would go on for ever.
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
     thread::scope(|scope| {
+        let _over = Over(&over);
         for _ in 0..2 {
             scope.spawn(|| {
                 while !over.load(Relaxed) {
@@ -127,7 +135,6 @@ fn no_request_after_a_change_goes_by_what_was_before() {
             let decision = charge(&limiter, "ann").unwrap();
             assert_eq!(decision.limits().next().unwrap().quota(), Quota::per_minute(requests.into()));
         }
-        over.store(true, Relaxed);
     });
 }
 
