@@ -106,14 +106,14 @@ impl<'t> Locked<'t> {
         locked
     }
 
-    /// The same, with twice the lines behind that home. All is let go in between.
-    pub(super) fn widen(mut self, short: &TooShort) -> Self {
-        let mut spans = std::mem::take(&mut self.spans);
+    /// The same, with twice the lines behind that home. All is let go in between, and no line that was not held.
+    pub(super) fn widen(self, short: &TooShort) -> Self {
+        let (table, mut spans) = (self.table, self.spans.clone());
+        drop(self);
         for span in spans.iter_mut().filter(|span| span.home == short.home) {
             span.lines = (span.lines * 2).min(REACH);
         }
-        for_each_line(self.table, &spans, Line::unlock);
-        Self::new(self.table, spans)
+        Self::new(table, spans)
     }
 
     fn for_each(&self, act: fn(&Line)) {
