@@ -66,6 +66,7 @@ mod quota;
 mod response;
 mod status;
 mod store;
+mod sync;
 
 pub use clock::ManualClock;
 pub use error::{BuildError, Mistake, QuotaError};

@@ -1,15 +1,17 @@
 //! A quota that can change while requests are counted.
 
-use crate::{Quota, Rate};
+#[cfg(all(test, loom))]
+mod races;
+
+use crate::{
+    Quota, Rate,
+    sync::{AtomicU64, Mutex, fence, spin_loop},
+};
 use std::{
     num::NonZeroU32,
     sync::{
-        Mutex, PoisonError,
-        atomic::{
-            AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-            fence,
-        },
+        PoisonError,
+        atomic::Ordering::{Acquire, Relaxed, Release},
     },
     time::Duration,
 };
@@ -59,7 +61,7 @@ impl LiveQuota {
             if sequence % 2 == 0 && self.sequence.load(Relaxed) == sequence {
                 return value;
             }
-            std::hint::spin_loop();
+            spin_loop();
         }
     }
 

@@ -5,20 +5,17 @@
 
 mod gcra;
 mod line;
+#[cfg(all(test, loom))]
+mod races;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use super::{Asked, Charge, Op, Place, Reading};
-use crate::clock::Timeline;
+use crate::{clock::Timeline, sync::AtomicU64};
 use line::{Entry, Held, Interval, Line, Tag};
 use smallvec::SmallVec;
-use std::{
-    array,
-    collections::TryReserveError,
-    num::NonZeroU32,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::{array, collections::TryReserveError, num::NonZeroU32, sync::atomic::Ordering::Relaxed};
 use table::{Locked, Spot, Table, TooShort};
 
 /// The embedded engine.
