@@ -1,13 +1,14 @@
 //! What time it is, for the embedded engine.
 
+#[cfg(all(test, loom))]
+mod races;
+
+use crate::sync::{AtomicU64, Mutex};
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{
-            AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+        Arc, PoisonError,
+        atomic::Ordering::{Acquire, Relaxed, Release},
     },
     time::Duration,
 };

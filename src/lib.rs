@@ -81,6 +81,7 @@ mod registry;
 mod response;
 mod status;
 mod store;
+mod sync;
 
 #[cfg(feature = "admin")]
 pub use admin::{Admin, AdminBuilder};

@@ -1,14 +1,16 @@
 //! A quota that can change while requests are counted.
 
-use crate::{Quota, Rate};
+#[cfg(all(test, loom))]
+mod races;
+
+use crate::{
+    Quota, Rate,
+    sync::{AtomicU64, Mutex, fence, spin_loop},
+};
 use std::{
     sync::{
-        Mutex, PoisonError,
-        atomic::{
-            AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-            fence,
-        },
+        PoisonError,
+        atomic::Ordering::{Acquire, Relaxed, Release},
     },
     time::Duration,
 };
@@ -58,7 +60,7 @@ impl LiveQuota {
             if sequence % 2 == 0 && self.sequence.load(Relaxed) == sequence {
                 return value;
             }
-            std::hint::spin_loop();
+            spin_loop();
         }
     }
 

@@ -1,11 +1,9 @@
 //! Two cache lines of the table: a lock, a horizon and five slots.
 
+use crate::sync::{AtomicU64, LockWord, spin_loop, yield_now};
 use std::{
     ops::Deref,
-    sync::atomic::{
-        AtomicU64,
-        Ordering::{Acquire, Relaxed, Release},
-    },
+    sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
 
 pub(super) const SLOTS: usize = 5;
@@ -16,7 +14,7 @@ pub(super) const SLOTS: usize = 5;
 #[repr(align(128))]
 pub(super) struct Line {
     /// Bit 0 is the lock. The rest is the horizon: the time until which entries that belong here may owe further on.
-    head: AtomicU64,
+    head: LockWord,
     slots: [Slot; SLOTS],
 }
 
@@ -91,7 +89,7 @@ impl Line {
             while self.head.load(Relaxed) & 1 == 1 {
                 spins += 1;
                 // A holder needs nanoseconds, unless it lost its processor: then it should get ours.
-                if spins % 128 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
+                if spins % 128 == 0 { yield_now() } else { spin_loop() }
             }
         }
     }

@@ -5,20 +5,17 @@
 
 mod gcra;
 mod line;
+#[cfg(all(test, loom))]
+mod races;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use super::{Asked, Charge, Fit, Op, Place, Reading};
-use crate::clock::Timeline;
+use crate::{clock::Timeline, sync::AtomicU64};
 use line::{Entry, Held, Interval, Line, Tag};
 use smallvec::SmallVec;
-use std::{
-    array,
-    collections::TryReserveError,
-    num::NonZeroU32,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::{array, collections::TryReserveError, num::NonZeroU32, sync::atomic::Ordering::Relaxed};
 use table::{Locked, Spot, Table, TooShort};
 
 /// The embedded engine.
@@ -74,20 +71,24 @@ impl Memory {
     /// Decides a list of charges, writes down what their limits say, and answers with the time of the decision and whether
     /// they fit.
     pub(crate) fn charge(&self, asked: &mut [Asked]) -> (u64, Fit) {
-        let now = self.timeline.now();
         // So many limits as one line holds; a function for each number, because most decisions ask one or two.
-        let fit = match asked.len() {
-            1 => self.charge_at_home::<1>(asked, now),
-            2 => self.charge_at_home::<2>(asked, now),
-            3 => self.charge_at_home::<3>(asked, now),
-            4 => self.charge_at_home::<4>(asked, now),
+        let at = match asked.len() {
+            1 => self.charge_at_home::<1>(asked),
+            2 => self.charge_at_home::<2>(asked),
+            3 => self.charge_at_home::<3>(asked),
+            4 => self.charge_at_home::<4>(asked),
             _ => None,
         };
-        (now, fit.unwrap_or_else(|| self.charge_anywhere(asked, now)))
+        at.unwrap_or_else(|| self.charge_anywhere(asked))
     }
 
-    /// The usual case, in which all limits are one client's and lie in its home line. In any other case it does nothing.
-    fn charge_at_home<const N: usize>(&self, asked: &mut [Asked], now: u64) -> Option<Fit> {
+    /// The usual case, in which all limits are one client's and lie in its home line. In any other case it does nothing
+    /// and answers with nothing.
+    ///
+    /// The clock is read before the lock is had, so that others wait for less. Meanwhile somebody may have written by a
+    /// later time. Where the entry is found and owes no more than its rate admits, units add up all the same; anything
+    /// else is decided by a time that is read under the lock, or a thread that comes late would forgive what others owe.
+    fn charge_at_home<const N: usize>(&self, asked: &mut [Asked]) -> Option<(u64, Fit)> {
         let asked = <&mut [Asked; N]>::try_from(asked).ok()?;
         let Place::Client(key) = asked[0].charge.place else { return None };
         if asked.iter().skip(1).any(|other| other.charge.place != Place::Client(key)) {
@@ -95,10 +96,12 @@ impl Memory {
         }
         let tags = asked.each_ref().map(|asked| Table::tag(key, asked.charge.limit));
         let line = self.table.line(self.table.home(key));
+        let mut now = self.timeline.now();
         let line = line.hold();
         let found = tags.map(|tag| line.find(tag).unwrap_or(NOWHERE));
         let mut slots = found;
         if found.contains(&NOWHERE) {
+            now = self.timeline.now(); // whoever took the slot saw its time pass, and so must we
             if line.horizon() > now {
                 return None; // they may lie further on
             }
@@ -118,6 +121,9 @@ impl Memory {
             };
             Outcome::of(&asked[number].charge, entry, now)
         });
+        if outcomes.iter().any(|outcome| outcome.carried) {
+            return None; // the rate has changed, or we are late
+        }
         let fit = Fit::of(
             asked.iter().zip(&outcomes).map(|(asked, outcome)| (asked.charge.shadow, outcome.wait == 0)),
         );
@@ -127,30 +133,25 @@ impl Memory {
                 line.write(slots[number], tags[number], entry);
             }
         }
-        Some(fit)
+        Some((now, fit))
     }
 
     #[cold]
-    fn charge_anywhere(&self, asked: &mut [Asked], now: u64) -> Fit {
+    fn charge_anywhere(&self, asked: &mut [Asked]) -> (u64, Fit) {
         let mut locked = Locked::new(&self.table, Locked::spans(homes(&self.table, asked)));
-        let spots = loop {
+        let (mut now, spots) = loop {
+            let now = self.timeline.now();
             match find_all(&locked, &self.table, asked, now) {
-                Ok(spots) => break spots,
+                Ok(spots) => break (now, spots),
                 Err(short) => locked = locked.widen(&short),
             }
         };
         let shared = SharedLines::lock(&self.shared, asked);
-        let outcomes: SmallVec<[Outcome; 4]> = asked
-            .iter()
-            .zip(&spots)
-            .map(|(Asked { charge, .. }, spot)| {
-                let entry = match charge.place {
-                    Place::Client(_) => spot.map_or_else(Entry::default, |spot| locked.read(spot)),
-                    Place::Shared(place) => shared.read(place),
-                };
-                Outcome::of(charge, entry, now)
-            })
-            .collect();
+        let mut outcomes = all_outcomes(asked, &spots, &locked, &shared, now);
+        if outcomes.iter().any(|outcome| outcome.carried) {
+            now = self.timeline.now(); // somebody may have come later and had the shared limits before us
+            outcomes = all_outcomes(asked, &spots, &locked, &shared, now);
+        }
         let fit = Fit::of(
             asked.iter().zip(&outcomes).map(|(asked, outcome)| (asked.charge.shadow, outcome.wait == 0)),
         );
@@ -167,8 +168,25 @@ impl Memory {
                 (Place::Shared(place), _) => shared.write(place, entry),
             }
         }
-        fit
+        (now, fit)
     }
+}
+
+fn all_outcomes(
+    asked: &[Asked],
+    spots: &[Option<Spot>],
+    locked: &Locked<'_>,
+    shared: &SharedLines<'_>,
+    now: u64,
+) -> SmallVec<[Outcome; 4]> {
+    let outcome = |(Asked { charge, .. }, spot): (&Asked, &Option<Spot>)| {
+        let entry = match charge.place {
+            Place::Client(_) => spot.map_or_else(Entry::default, |spot| locked.read(spot)),
+            Place::Shared(place) => shared.read(place),
+        };
+        Outcome::of(charge, entry, now)
+    };
+    asked.iter().zip(spots).map(outcome).collect()
 }
 
 fn homes(table: &Table, asked: &[Asked]) -> impl Iterator<Item = usize> {
