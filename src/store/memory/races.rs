@@ -50,7 +50,7 @@ fn charge(memory: &Memory, payers: &[Payer], cost: u32) -> Vec<Note> {
         Asked::new(0, Charge { place, limit, rate, max_debt: 0, op: Op::Take(cost), shadow: false })
     });
     let mut asked: Vec<_> = asked.collect();
-    let at = memory.charge(&mut asked);
+    let (at, _) = memory.charge(&mut asked);
     asked.iter().map(|asked| Note { at, cost, reading: asked.reading }).collect()
 }
 
