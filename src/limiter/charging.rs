@@ -21,7 +21,7 @@ use std::{net::IpAddr, sync::Arc};
 
 /// A charge, a peek or a reset that is being put together; await it.
 #[derive(Debug, Clone)]
-#[must_use = "nothing is charged before it is awaited, or made a future"]
+#[must_use = "nothing is charged before it is awaited"]
 pub struct Charging<'a> {
     limiter: &'a Limiter,
     key: Key,
@@ -277,11 +277,11 @@ impl<'a> Charging<'a> {
     }
 }
 
-impl IntoFuture for Charging<'_> {
+impl<'a> IntoFuture for Charging<'a> {
     type Output = Result<Decision, ChargeError>;
-    type IntoFuture = ChargeFuture;
+    type IntoFuture = ChargeFuture<'a>;
 
-    fn into_future(self) -> ChargeFuture {
-        ChargeFuture::new(&self)
+    fn into_future(self) -> ChargeFuture<'a> {
+        ChargeFuture::new(self)
     }
 }

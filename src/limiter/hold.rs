@@ -34,7 +34,7 @@ impl Deref for Hold {
 
 /// A charge with permits that is being put together; await it.
 #[derive(Debug, Clone)]
-#[must_use = "nothing is held before it is awaited, or made a future"]
+#[must_use = "nothing is held before it is awaited"]
 pub struct Holding<'a>(pub(super) Charging<'a>);
 
 impl<'a> Holding<'a> {
@@ -49,20 +49,20 @@ impl<'a> Holding<'a> {
     }
 }
 
-impl IntoFuture for Holding<'_> {
+impl<'a> IntoFuture for Holding<'a> {
     type Output = Result<Hold, ChargeError>;
-    type IntoFuture = HoldFuture;
+    type IntoFuture = HoldFuture<'a>;
 
-    fn into_future(self) -> HoldFuture {
+    fn into_future(self) -> HoldFuture<'a> {
         HoldFuture(self.0.into_future())
     }
 }
 
 /// The decision and its permits. Dropped before, it leaves the line and holds nothing.
 #[must_use = "futures do nothing unless polled"]
-pub struct HoldFuture(ChargeFuture);
+pub struct HoldFuture<'a>(ChargeFuture<'a>);
 
-impl Future for HoldFuture {
+impl Future for HoldFuture<'_> {
     type Output = Result<Hold, ChargeError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -70,7 +70,7 @@ impl Future for HoldFuture {
     }
 }
 
-impl fmt::Debug for HoldFuture {
+impl fmt::Debug for HoldFuture<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HoldFuture").finish_non_exhaustive()
     }

@@ -178,7 +178,7 @@ fn header_map_allocations() -> f64 {
 /// The keyed decision alone.
 pub(crate) fn decisions(keys: u32, quick: bool) {
     let named: Vec<(&str, Box<dyn Subject>)> = vec![
-        ("decision alone", Box::new(subjects::handle(keys))),
+        (subjects::DECISION_ALONE, Box::new(subjects::handle(keys))),
         ("governor check_key, address", Box::new(subjects::governor(work::address))),
         (GOVERNOR_STRING, Box::new(subjects::governor(work::api_key))),
         ("array, compare-and-swap, clock", Box::new(floor(keys))),
@@ -190,7 +190,7 @@ pub(crate) fn decisions(keys: u32, quick: bool) {
         let times = plan(quick, Drive::Call, setting.threads, &sequence).measure(&all);
         for (peer, (name, _)) in named.iter().enumerate().skip(1) {
             let goal = if peer == 1 { goals::decision(keys, setting.law) } else { None };
-            let row = row("decision alone", setting).time(median(&times[0]));
+            let row = row(subjects::DECISION_ALONE, setting).time(median(&times[0]));
             row.beside(name, median(&times[peer])).goal(goal).print();
         }
     }

@@ -4,7 +4,7 @@ use crate::{
     goals,
     measure::visit,
     report::Row,
-    subjects::{self, Named},
+    subjects::{self, Mode, Named},
     work::{BATCH, Drive, Identity, Worker},
 };
 use std::{collections::BTreeMap, env, fs, path::PathBuf, process::Command};
@@ -25,10 +25,12 @@ fn layers() -> Vec<Named> {
     let mut layers = subjects::layers(Identity::Address, 1);
     let by_key = subjects::tidegates(Identity::ApiKey, 1).into_iter().filter(|named| named.name == "allowed");
     layers.extend(by_key.map(|named| Named { name: BY_KEY, ..named }));
+    layers.push(Named { name: ALONE, mode: Mode::Allow, subject: Box::new(subjects::handle(1)) });
     layers
 }
 
 const BY_KEY: &str = "allowed, API key";
+const ALONE: &str = subjects::DECISION_ALONE;
 
 /// Runs each case once, or the one of that name; callgrind writes a file for each.
 pub(crate) fn run(case: Option<&str>) -> Result<(), String> {
@@ -132,7 +134,7 @@ pub(crate) fn check() -> Result<(), String> {
 pub(crate) fn update() -> Result<(), String> {
     let mut ours: Vec<&str> =
         subjects::tidegates(Identity::Address, 1).iter().map(|named| named.name).collect();
-    ours.push(BY_KEY);
+    ours.extend([BY_KEY, ALONE]);
     let mut text = "# Instructions a request less those of the bare service. Written by `scripts/bench instructions --update`.\n".to_owned();
     for (name, count) in count()?.iter().filter(|(name, _)| ours.contains(&name.as_str())) {
         text += &format!("{name}\t{count:.0}\n");

@@ -35,7 +35,7 @@ impl Named {
     /// The number of the bare service to compare it with; what is no layer has none.
     pub(crate) fn bare(&self) -> Option<usize> {
         match (self.name, self.mode) {
-            (GOVERNOR_STRING | BARE | BARE_DROPPING, _) => None,
+            (GOVERNOR_STRING | DECISION_ALONE | BARE | BARE_DROPPING, _) => None,
             (_, Mode::Allow) => Some(0),
             (_, Mode::Refuse) => Some(1),
         }
@@ -62,6 +62,7 @@ pub(crate) fn layers(identity: Identity, keys: u32) -> Vec<Named> {
 
 pub(crate) const BARE: &str = "bare service";
 const BARE_DROPPING: &str = "bare service, dropping requests";
+pub(crate) const DECISION_ALONE: &str = "decision alone";
 pub(crate) const GOVERNOR_STRING: &str = "governor check_key, String";
 
 fn named(name: &'static str, mode: Mode, subject: impl Subject + 'static) -> Named {
