@@ -1,18 +1,14 @@
 //! The groups that are timed: layers, decisions alone, and what a request allocates.
 
 use crate::{
-    alloc, goals,
+    alloc, floor, goals,
     measure::{Law, Plan, median, sequence, visit},
     report::Row,
-    subjects::{self, GOVERNOR_STRING, Mode, Named},
-    work::{self, BATCH, Direct, Drive, Identity, Subject},
+    subjects::{self, FLOOR, FLOOR_HEADERS, GOVERNOR_STRING, Mode, Named},
+    work::{self, BATCH, Drive, Identity, Subject},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use std::{
-    hint::black_box,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
-};
+use std::{hint::black_box, time::Duration};
 
 /// Our cases, and whom each is measured beside.
 const PAIRS: &[(&str, &[&str])] = &[
@@ -23,6 +19,9 @@ const PAIRS: &[(&str, &[&str])] = &[
     ),
     // What goes on around a decision, which is none of the limiter's doing but for the moves.
     ("no rule", &["allowed"]),
+    // What no layer that counts exactly can save.
+    (FLOOR, &["allowed", "tower_governor"]),
+    (FLOOR_HEADERS, &["allowed, headers", "tower_governor, headers"]),
     ("two limits", &["allowed", "tower_governor"]),
     ("two limits, headers", &["axum_gcra"]),
     ("decision exposed", &["allowed"]),
@@ -82,7 +81,7 @@ pub(crate) fn layers(identity: Identity, keys: u32, quick: bool) {
             row(bare.name, setting).time(median(times)).print();
         }
         for (case, peers) in PAIRS {
-            let ours = find(case).unwrap_or_default();
+            let Some(ours) = find(case) else { continue };
             for (peer, number) in peers.iter().filter_map(|peer| Some((*peer, find(peer)?))) {
                 let row = row(case, setting).time(overhead(ours)).beside(peer, overhead(number));
                 let row = Row { allocs: Some(allocs[ours]), peer_allocs: Some(allocs[number]), ..row };
@@ -181,7 +180,7 @@ pub(crate) fn decisions(keys: u32, quick: bool) {
         (subjects::DECISION_ALONE, Box::new(subjects::handle(keys))),
         ("governor check_key, address", Box::new(subjects::governor(work::address))),
         (GOVERNOR_STRING, Box::new(subjects::governor(work::api_key))),
-        ("array, compare-and-swap, clock", Box::new(floor(keys))),
+        ("array, compare-and-swap, clock", Box::new(floor::decision(keys))),
     ];
     named.iter().for_each(|(_, subject)| visit(&**subject, keys));
     let all: Vec<&dyn Subject> = named.iter().map(|(_, subject)| &**subject).collect();
@@ -194,21 +193,4 @@ pub(crate) fn decisions(keys: u32, quick: bool) {
             row.beside(name, median(&times[peer])).goal(goal).print();
         }
     }
-}
-
-/// The least that a decision can cost: the client's number is its place.
-fn floor(keys: u32) -> impl Subject {
-    let cells: Vec<AtomicU64> = (0..keys).map(|_| AtomicU64::new(0)).collect();
-    let clock = quanta::Clock::new();
-    let origin = clock.raw();
-    let (interval, burst) = (1_000_000, 1_000_000 * u64::from(u32::MAX));
-    let decide = move |client: &u32| {
-        let now = clock.delta_as_nanos(origin, clock.raw());
-        let next = |until: u64| {
-            let next = until.max(now) + interval;
-            (next <= now + burst).then_some(next)
-        };
-        cells[*client as usize].fetch_update(Relaxed, Relaxed, next).is_ok()
-    };
-    Direct { key: |client| client, decide }
 }

@@ -2,6 +2,7 @@
 
 mod alloc;
 mod cases;
+mod floor;
 mod goals;
 mod instructions;
 mod measure;

@@ -1,6 +1,9 @@
 //! Tidegate and its peers, set up alike: the same clients, and quotas that never refuse or always do.
 
-use crate::work::{self, API_KEY, Bare, Direct, Identity, Layered, Req, Subject};
+use crate::{
+    floor::Floor,
+    work::{self, API_KEY, Bare, Direct, Identity, Layered, Req, Subject},
+};
 use axum07::response::IntoResponse;
 use http::{Request, Response, StatusCode, request::Parts};
 use std::{
@@ -47,6 +50,11 @@ pub(crate) fn layers(identity: Identity, keys: u32) -> Vec<Named> {
     let dropping = layered(Bare::dropping(), identity, done);
     let mut all = vec![named(BARE, Mode::Allow, bare(identity)), named(BARE_DROPPING, Mode::Allow, dropping)];
     all.extend(tidegates(identity, keys));
+    if identity == Identity::Address {
+        let floor = |fields| layered(Floor::new(Bare::new(), keys, fields), identity, done);
+        all.push(named(FLOOR, Mode::Allow, floor(false)));
+        all.push(named(FLOOR_HEADERS, Mode::Allow, floor(true)));
+    }
     all.extend(tower_governors(identity));
     all.extend(axum_gcras(identity));
     // Both take microseconds a request: a million clients say nothing that fewer do not.
@@ -62,6 +70,8 @@ pub(crate) fn layers(identity: Identity, keys: u32) -> Vec<Named> {
 
 pub(crate) const BARE: &str = "bare service";
 const BARE_DROPPING: &str = "bare service, dropping requests";
+pub(crate) const FLOOR: &str = "floor";
+pub(crate) const FLOOR_HEADERS: &str = "floor, headers";
 pub(crate) const DECISION_ALONE: &str = "decision alone";
 pub(crate) const GOVERNOR_STRING: &str = "governor check_key, String";
 

@@ -46,6 +46,14 @@ pub(crate) fn address(client: u32) -> IpAddr {
     Ipv4Addr::from(client.wrapping_mul(0x9E37_79B1)).into()
 }
 
+/// Whose address it is.
+pub(crate) fn client(address: Ipv4Addr) -> u32 {
+    u32::from(address).wrapping_mul(INVERSE)
+}
+
+/// Of the factor in [`address`], modulo 2^32.
+const INVERSE: u32 = 0x0E8B_2F51;
+
 /// 32 hexadecimal digits.
 pub(crate) fn api_key(client: u32) -> String {
     let mut key = String::with_capacity(32);
