@@ -237,12 +237,12 @@ impl<'a> Charging<'a> {
         list.contains(self.key) || self.label.address.is_some_and(|net| list.contains_address(net.ip()))
     }
 
-    fn decide(&self, charged: Charged) -> Decision {
-        let inner = &self.limiter.inner;
+    /// Tells what the limits have answered.
+    fn conclude(&self, decision: &mut Decision) {
         if self.act.takes() {
-            inner.report_handled(&charged, self.key, self.label, self.route);
+            self.limiter.inner.report_handled(&decision.charged, self.key, self.label, self.route);
         }
-        Decision::new(inner.clone(), charged)
+        decision.conclude();
     }
 
     /// What the client is charged, and the permits that it needs.

@@ -171,8 +171,21 @@ pub struct Decision {
 
 impl Decision {
     pub(crate) fn new(inner: Arc<Inner>, charged: Charged) -> Self {
-        let given_back = charged.asked.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { inner, charged, given_back }
+        let mut decision = Self { inner, charged, given_back: SmallVec::new() };
+        decision.conclude();
+        decision
+    }
+
+    /// One whose limits are yet to be asked. It is made before them, because it is too large to be passed around.
+    #[inline(always)]
+    pub(super) fn open(inner: Arc<Inner>) -> Self {
+        Self { inner, charged: Charged::default(), given_back: SmallVec::new() }
+    }
+
+    /// Makes ready what can be given back, once the limits have answered.
+    #[inline]
+    pub(super) fn conclude(&mut self) {
+        self.given_back.resize_with(self.charged.asked.len(), AtomicBool::default);
     }
 
     /// Whether all limits admit it, or only such as watch do not.

@@ -55,7 +55,9 @@ impl<'a> ChargeFuture<'a> {
                     return self.end(Err(ChargeError::Store(error)));
                 }
             };
-            let decision = self.charging.decide(charged);
+            let mut decision = Decision::open(inner.clone());
+            decision.charged = charged;
+            self.charging.conclude(&mut decision);
             return self.end(Ok(decision));
         }
         Poll::Ready(Err(ChargeError::Store(StoreError::new("polled again after it had answered"))))
@@ -75,9 +77,12 @@ impl Future for ChargeFuture<'_> {
             return self.go_on(cx);
         }
         self.progress = Progress::Answered;
-        let mut charged = Charged::default();
-        match self.charging.ask(None, &mut charged) {
-            Ok(None) => Poll::Ready(Ok(self.charging.decide(charged))),
+        let mut decision = Decision::open(self.charging.limiter.inner.clone());
+        match self.charging.ask(None, &mut decision.charged) {
+            Ok(None) => {
+                self.charging.conclude(&mut decision);
+                Poll::Ready(Ok(decision))
+            }
             Ok(Some(pending)) => {
                 self.progress = Progress::Waiting(Box::new(pending));
                 self.go_on(cx)
