@@ -181,13 +181,18 @@ impl<'a> Asking<'a> {
                 return Err(Stop::Refused(Reason::ResourceNotAllowed { resource: resource.into_owned() }));
             }
         }
+        let before = charged.asked.len();
         match self.inner.overridden(granted, self.head.headers())? {
             None => {
                 charged.registered.push((rule.number, key));
-                self.collect_limits(rule, granted.client, Some(granted), charged)
+                self.collect_limits(rule, granted.client, Some(granted), charged)?;
             }
-            Some(granted) => self.collect_limits(rule, granted.client, Some(&granted), charged),
+            Some(granted) => self.collect_limits(rule, granted.client, Some(&granted), charged)?,
         }
+        if granted.may_override {
+            self.inner.keep_owed(&mut charged.asked[before..]);
+        }
+        Ok(())
     }
 
     /// Looks a client up; nothing where it is not one of the registry's kind.

@@ -219,17 +219,18 @@ impl<'a> Charging<'a> {
         if let Some(resource) = self.resource.filter(|resource| !granted.record.may_use(resource)) {
             return Err(ChargeError::ResourceNotAllowed { resource: resource.to_owned() });
         }
-        let Some(limits) = self.limits else {
+        let overridden = self.limits.map(|limits| inner.override_with(granted, Ok(limits.clone())));
+        let overridden = overridden.transpose().map_err(|refused| match refused {
+            Refused::Client => ChargeError::OverrideNotAllowed,
+            Refused::Value(detail) => ChargeError::BadOverride { detail },
+        })?;
+        if overridden.is_none() {
             charged.registered.push((rule.number, self.key));
-            self.collect(rule, granted.client, Some(granted), charged, demands);
-            return Ok(());
-        };
-        let overridden =
-            inner.override_with(granted, Ok(limits.clone())).map_err(|refused| match refused {
-                Refused::Client => ChargeError::OverrideNotAllowed,
-                Refused::Value(detail) => ChargeError::BadOverride { detail },
-            })?;
-        self.collect(rule, overridden.client, Some(&overridden), charged, demands);
+        }
+        self.collect(rule, granted.client, Some(overridden.as_ref().unwrap_or(granted)), charged, demands);
+        if granted.may_override {
+            inner.keep_owed(&mut charged.asked);
+        }
         Ok(())
     }
 

@@ -121,6 +121,17 @@ impl Office {
         overrides.admit(record, wanted)
     }
 
+    /// Whether a client may override any limit.
+    pub(crate) fn may_override(&self, record: &ClientRecord) -> bool {
+        self.clients.overrides.as_ref().is_some_and(|overrides| overrides.may(record))
+    }
+
+    /// The most units at once that an override of a limit admits.
+    pub(crate) fn most_units(&self, limit: &str) -> u32 {
+        let most = self.clients.overrides.as_ref().and_then(|overrides| overrides.most(limit));
+        most.map_or(0, |rate| rate.burst().get())
+    }
+
     /// How often the fallback client was used.
     pub(crate) fn fallback_uses(&self) -> u64 {
         self.fallback.count.load(Relaxed)
