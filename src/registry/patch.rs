@@ -116,6 +116,7 @@ impl ClientPatch {
         tiers: &Tiers,
         now: SystemTime,
     ) -> Result<ClientRecord, RegistryError> {
+        let moves = self.tier.is_some() || self.rate_limit.is_some();
         record.tier = self.tier.unwrap_or(record.tier);
         match self.rate_limit {
             Some(GrantPatch::Replace(grant)) => record.rate_limit = grant,
@@ -139,7 +140,11 @@ impl ClientPatch {
         record.enabled = self.enabled.unwrap_or(record.enabled);
         record.webhook_url = self.webhook_url.unwrap_or(record.webhook_url);
         record.updated_at = time::whole_millis(now);
-        record.check(tiers)?;
+        record.check()?;
+        // A client whose tier was removed is in it all the same, and can be disabled, say.
+        if moves {
+            record.check_tier(tiers)?;
+        }
         Ok(record)
     }
 }

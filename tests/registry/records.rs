@@ -214,6 +214,9 @@ fn a_temporary_grant_ends_by_itself() {
 fn api_keys_are_issued_rotated_and_revoked_and_never_kept() {
     let (clients, clock) = office();
     set(&clients, "ann", json!({})).unwrap();
+    let off = set(&clients, "ann", json!({ "enabled": false })).unwrap();
+    assert_eq!((off.is_enabled(), off.tier()), (false, "new"), "what is not about its tier can be changed");
+    assert_eq!(invalid(set(&clients, "ann", json!({ "tier": "new" }))).0, "tier");
     let owner =
         |key: &IssuedKey| now(clients.owner(key.secret())).unwrap().map(|ann| ann.client_id().to_owned());
     let first = now(clients.issue_key("ann")).unwrap();
