@@ -194,7 +194,8 @@ impl Office {
             Fate::Refuse => Err(Missing::Unknown),
             Fate::Create { .. } if self.bounds.as_ref().is_some_and(admits) => self.create(id).await,
             Fate::Create { .. } | Fate::Share => {
-                let record = ClientRecord::new(super::tier::DEFAULT, self.clients.now());
+                // No client has this id, so that none can be mistaken for it.
+                let record = ClientRecord::new("", self.clients.now());
                 self.found(Arc::new(record), How::Shared).await
             }
         }

@@ -104,6 +104,20 @@ fn by_call_too() {
     );
 }
 
+/// The one that all unknown clients share is nobody whom an override could be meant for.
+#[test]
+fn unknown_clients_are_not_the_one_that_may_override() {
+    let most = Grant::new().requests_per_min(200);
+    let clients = office().unknown(UnknownClients::share());
+    let (limiter, _) =
+        limiter(policy(), clients.overrides(Overrides::up_to(most).header("x-limits").client("default")));
+    let app = ok(&limiter);
+    let more = |id: &str| sent(app.status(with(by(id), "x-limits", "requests_per_min=200")));
+    assert_eq!(more("anybody"), 403);
+    set(&limiter, "default", ClientPatch::new());
+    assert_eq!(more("default"), 200);
+}
+
 #[test]
 fn without_leave_a_header_means_nothing() {
     let (limiter, _) = limiter(policy(), office());
