@@ -216,7 +216,9 @@ impl<'a> Charging<'a> {
         if self.act.takes() {
             inner.note_use(granted);
         }
-        if let Some(resource) = self.resource.filter(|resource| !granted.record.may_use(resource)) {
+        let named = rule.resource.as_ref().filter(|_| self.act.takes()).and_then(|resource| resource.named());
+        let mut resources = self.resource.into_iter().chain(named);
+        if let Some(resource) = resources.find(|resource| !granted.record.may_use(resource)) {
             return Err(ChargeError::ResourceNotAllowed { resource: resource.to_owned() });
         }
         let overridden = self.limits.map(|limits| inner.override_with(granted, Ok(limits.clone())));

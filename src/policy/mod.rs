@@ -173,6 +173,14 @@ pub(crate) enum Resource {
 }
 
 impl Resource {
+    /// The resource that all requests are for.
+    pub(crate) fn named(&self) -> Option<&str> {
+        match self {
+            Self::Named(name) => Some(name),
+            Self::By(_) => None,
+        }
+    }
+
     /// The resource that a request is for.
     pub(crate) fn of<'a>(&'a self, head: RequestHead<'a>) -> Option<Cow<'a, str>> {
         match self {
@@ -237,14 +245,16 @@ impl Rule {
     }
 
     /// Only for clients that may use this resource, as [`ClientRecord::allowed_queues`](crate::ClientRecord::allowed_queues)
-    /// says; others get a 403. The rule's source must be [registered](Source::registered).
+    /// says; others get a 403, or [`ChargeError::ResourceNotAllowed`](crate::ChargeError::ResourceNotAllowed) where they
+    /// are charged by hand. The rule's source must be [registered](Source::registered).
     #[must_use]
     pub fn resource(mut self, name: impl Into<String>) -> Self {
         self.resource = Some(Resource::Named(name.into()));
         self
     }
 
-    /// The same for the resource that a closure finds in the request, if it does.
+    /// The same for the resource that a closure finds in the request, if it does. Charged by hand, say it with
+    /// [`Charging::resource`](crate::Charging::resource).
     #[must_use]
     pub fn resource_by(
         mut self,
