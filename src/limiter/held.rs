@@ -41,6 +41,7 @@ impl Demands {
                 key,
                 limit: u32::try_from(number).unwrap_or(u32::MAX),
                 max: own.unwrap_or_else(|| limit.max()),
+                own: own.is_some(),
                 queue,
             };
             let key = limit.key(client);

@@ -72,7 +72,7 @@ impl Permits {
         (acquired, usages)
     }
 
-    /// Puts a maximum in force for every key of a limit. Who holds keeps what it has; who waits is served if there is
+    /// Puts a maximum in force for every key of a limit that has none of its own. Who holds keeps what it has; who waits is served if there is
     /// room now.
     pub(crate) fn revise(&self, limit: u32, max: u32) {
         self.locked(|ledger, woken| ledger.revise(limit, max, woken));

@@ -1,6 +1,8 @@
 //! What is granted holds by hand too, for charges and for holds.
 
 use crate::{common::*, granted::*};
+use futures_util::FutureExt;
+use std::{pin::pin, time::Duration};
 use tidegate::*;
 
 fn at_once() -> Concurrency {
@@ -61,4 +63,28 @@ fn a_hold_says_where_it_is_from_and_brings_limits_along() {
     let too_many = Grant::new().max_concurrent(10);
     let refused = sent(client.hold("api").with_limits(&too_many).into_future());
     assert!(matches!(refused, Err(ChargeError::BadOverride { .. })));
+}
+
+/// A limit's number is for those who have none of their own.
+#[test]
+fn a_raised_limit_lets_in_nobody_beyond_its_own_number() {
+    let rule = Rule::new("api").concurrency(at_once().wait(3, Duration::from_secs(9)));
+    let limiter = Limiter::builder(Policy::new().identify(id()).rule(rule))
+        .timer(|_| std::future::pending())
+        .clients(office())
+        .build()
+        .unwrap();
+    set(&limiter, "ann", ClientPatch::new().tier("free"));
+    let (client, nobody) = (ann(&limiter), limiter.client(&Identity::anonymous()));
+    let held = sent(client.hold("api").into_future()).unwrap();
+    let mut second = pin!(client.hold("api").into_future());
+    assert!(second.as_mut().now_or_never().is_none());
+    let seven: Vec<_> = (0..7).map(|_| sent(nobody.hold("api").into_future()).unwrap()).collect();
+    let mut eighth = pin!(nobody.hold("api").into_future());
+    assert!(eighth.as_mut().now_or_never().is_none());
+    limiter.set_concurrency("at once", 8).unwrap();
+    assert!(eighth.now_or_never().is_some(), "it goes by the limit");
+    assert!(second.as_mut().now_or_never().is_none(), "free has one at once");
+    drop((held, seven));
+    assert!(second.now_or_never().is_some());
 }
