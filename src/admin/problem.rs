@@ -1,6 +1,6 @@
 //! What went wrong, as problem details (RFC 9457) with the members `error` and `message` beside.
 
-use crate::{ChargeError, RegistryError, Rejection};
+use crate::{ChargeError, RegistryError, Rejection, response::whole_seconds};
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
@@ -94,6 +94,10 @@ impl From<ChargeError> for Problem {
         match error {
             ChargeError::Rejected(rejection) => rejection.into(),
             ChargeError::Blocked => Self::new(StatusCode::FORBIDDEN, error.to_string()),
+            ChargeError::Banned { retry_after } => {
+                let wait = whole_seconds(retry_after).max(1);
+                Self::new(StatusCode::FORBIDDEN, error.to_string()).with(header::RETRY_AFTER, wait.into())
+            }
             _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         }
     }

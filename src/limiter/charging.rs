@@ -41,12 +41,19 @@ enum Act {
     Take,
     Hold,
     Peek,
+    /// A peek that goes by no list and no ban: it is the operator who asks.
+    #[cfg(feature = "admin")]
+    Inspect,
     Reset,
 }
 
 impl Act {
     const fn takes(self) -> bool {
         matches!(self, Self::Take | Self::Hold)
+    }
+
+    const fn goes_by_lists(self) -> bool {
+        matches!(self, Self::Take | Self::Hold | Self::Peek)
     }
 }
 
@@ -80,6 +87,12 @@ impl<'a> Charging<'a> {
 
     pub(super) const fn only_asking(mut self) -> Self {
         self.act = Act::Peek;
+        self
+    }
+
+    #[cfg(feature = "admin")]
+    pub(super) const fn inspecting(mut self) -> Self {
+        self.act = Act::Inspect;
         self
     }
 
@@ -127,7 +140,7 @@ impl<'a> Charging<'a> {
             let known = inner.policy.rules.iter().map(|rule| rule.name.clone()).collect();
             return Err(ChargeError::UnknownRule { rule: self.rule.to_owned(), known });
         };
-        let goes_by_lists = self.act != Act::Reset && inner.policy.has_exemptions;
+        let goes_by_lists = self.act.goes_by_lists() && inner.policy.has_exemptions;
         if goes_by_lists {
             if let Some(retry_after) = inner.banned_client(self.key) {
                 return Err(ChargeError::Banned { retry_after });
@@ -264,6 +277,8 @@ impl<'a> Charging<'a> {
             let op = match self.act {
                 Act::Take | Act::Hold => Op::Take(cost),
                 Act::Peek => Op::Peek(cost),
+                #[cfg(feature = "admin")]
+                Act::Inspect => Op::Peek(cost),
                 Act::Reset if matches!(limit.scope, Scope::Shared(_)) => Op::Peek(0),
                 Act::Reset => Op::Clear,
             };
