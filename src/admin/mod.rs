@@ -27,6 +27,7 @@ use axum::{
     Router,
     http::{HeaderValue, StatusCode, header},
     middleware,
+    response::Response,
     routing::{MethodRouter, any, delete, get, post},
 };
 use problem::Problem;
@@ -104,12 +105,15 @@ impl Admin {
         let router = router.route("/admin/{*path}", any(nothing_here));
         router
             .route_layer(middleware::from_fn_with_state(self.office.clone(), auth::guard))
+            .route_layer(middleware::map_response(keep_nowhere))
             .with_state(self.office.clone())
     }
 
     /// `GET /v1/rate-limit`, by which clients see their own limits. It is for the public, and charges nothing itself.
     pub fn self_service(&self) -> Router {
-        route(Router::new(), "/v1/rate-limit", "GET, HEAD", get(usage::own)).with_state(self.office.clone())
+        route(Router::new(), "/v1/rate-limit", "GET, HEAD", get(usage::own))
+            .route_layer(middleware::map_response(keep_nowhere))
+            .with_state(self.office.clone())
     }
 }
 
@@ -188,6 +192,12 @@ fn route(
         problem.with(header::ALLOW, HeaderValue::from_static(allow))
     };
     router.route(path, methods.fallback(refuse))
+}
+
+/// No answer is for anybody else: what is asked for depends on a header that caches do not look at.
+async fn keep_nowhere(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 async fn nothing_here() -> Problem {

@@ -1,6 +1,7 @@
 //! Who may use it.
 
 use crate::stage::*;
+use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
 use tidegate::*;
 
@@ -92,6 +93,20 @@ fn what_would_be_open_or_useless_is_not_built() {
     let with = Limiter::builder(policy()).clients(clients()).build().unwrap();
     let without = Limiter::new(Policy::new()).unwrap();
     for (admin, text) in [
+#[tokio::test]
+async fn no_answer_is_kept_by_a_cache() {
+    let stage = Stage::new().await;
+    stage.post("/admin/clients/set", json!({ "client_id": "ann" })).await;
+    for path in ["/admin/clients", "/admin/openapi.json", "/admin/nonsense"] {
+        let answer = stage.ask("GET", path, Value::Null).await;
+        assert_eq!(answer.headers["cache-control"], "no-store", "{path}");
+    }
+    for headers in [&[("x-client-id", "ann")][..], &[]] {
+        let answer = stage.send(None, "GET", "/v1/rate-limit", headers, "").await;
+        assert_eq!(answer.headers["cache-control"], "no-store");
+    }
+}
+
         (Admin::builder(&with), "nobody could use it"),
         (Admin::builder(&with).key(""), "an empty text"),
         (Admin::builder(&with).key_hash("abc"), "64 hexadecimal digits"),
