@@ -154,12 +154,17 @@ fn unauthorized(detail: &str) -> Problem {
 /// that a browser shows.
 fn is_local(head: RequestHead<'_>) -> bool {
     let headers = head.headers();
-    let passed_on =
-        ["x-forwarded-for", "forwarded", "via", "origin"].iter().any(|name| headers.contains_key(*name));
+    let passed_on = headers.keys().any(|name| {
+        let name = name.as_str();
+        name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "via" | "x-real-ip" | "origin")
+    });
+    let by_page = headers.get("sec-fetch-site").is_some_and(|site| site != "none");
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| head.uri().authority().map(|authority| authority.as_str()));
     let host = host.and_then(|host| host.parse::<axum::http::uri::Authority>().ok());
-    !passed_on && host.is_some_and(|host| matches!(host.host(), "localhost" | "127.0.0.1" | "[::1]"))
+    !passed_on
+        && !by_page
+        && host.is_some_and(|host| matches!(host.host(), "localhost" | "127.0.0.1" | "[::1]"))
 }
 
 /// Lets those through who may.

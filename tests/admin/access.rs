@@ -81,6 +81,11 @@ async fn open_is_for_this_machine_alone() {
         (&[("origin", "http://attacker.example")], 403),
         (&[("x-forwarded-for", "198.51.100.7")], 403),
         (&[("forwarded", "for=198.51.100.7")], 403),
+        (&[("x-forwarded-proto", "https")], 403),
+        (&[("x-real-ip", "198.51.100.7")], 403),
+        (&[("sec-fetch-site", "cross-site")], 403),
+        (&[("sec-fetch-site", "same-origin")], 403),
+        (&[("sec-fetch-site", "none")], 200),
         (&[("x-admin-key", "wrong")], 401),
     ] {
         let answer = stage.send(None, "GET", "/admin/tiers", headers, "").await;
@@ -88,11 +93,6 @@ async fn open_is_for_this_machine_alone() {
     }
 }
 
-#[test]
-fn what_would_be_open_or_useless_is_not_built() {
-    let with = Limiter::builder(policy()).clients(clients()).build().unwrap();
-    let without = Limiter::new(Policy::new()).unwrap();
-    for (admin, text) in [
 #[tokio::test]
 async fn no_answer_is_kept_by_a_cache() {
     let stage = Stage::new().await;
@@ -107,6 +107,11 @@ async fn no_answer_is_kept_by_a_cache() {
     }
 }
 
+#[test]
+fn what_would_be_open_or_useless_is_not_built() {
+    let with = Limiter::builder(policy()).clients(clients()).build().unwrap();
+    let without = Limiter::new(Policy::new()).unwrap();
+    for (admin, text) in [
         (Admin::builder(&with), "nobody could use it"),
         (Admin::builder(&with).key(""), "an empty text"),
         (Admin::builder(&with).key_hash("abc"), "64 hexadecimal digits"),
