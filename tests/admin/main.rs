@@ -6,4 +6,5 @@ mod banned;
 mod changes;
 mod clients;
 mod document;
+mod faults;
 mod stage;
