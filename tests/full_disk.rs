@@ -1,10 +1,10 @@
-//! A journal whose disk is full.
+//! A journal whose disk is full, and one for which there is no file handle left.
 #![cfg(all(unix, feature = "journal"))]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::{
     env,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{self, Command},
 };
@@ -83,4 +83,38 @@ fn what_could_not_be_kept_is_not_answered_when_it_is_asked_for_again() {
     assert!((1..300).contains(&number.parse::<usize>().unwrap()), "{number}");
     let there = block(open(&scratch.file()).get(&name(number.parse().unwrap()))).unwrap().is_some();
     assert_eq!((there, &*refused), (true, "true"), "it was not deleted, and nobody was told that it was");
+}
+
+/// Makes large changes until the file is written anew, while a single file handle is left.
+#[test]
+#[ignore = "is started by the test below"]
+fn child_without_handles() {
+    let Some(path) = env::var_os(CHILD) else { return };
+    let clients = open(Path::new(&path));
+    let queues: Vec<_> = (0..1_000).map(|number| format!("{number:0250}")).collect();
+    let mut taken = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        taken.push(file);
+    }
+    drop(taken.pop());
+    for turn in 1..=30 {
+        let grant = Grant::new().requests_per_min(turn);
+        let patch = ClientPatch::new().allowed_queues(&queues).rate_limit(grant);
+        if block(clients.set("ann", patch)).is_ok() {
+            println!("\n> {turn}");
+        }
+    }
+    drop(clients);
+    drop(taken);
+}
+
+#[test]
+fn a_file_that_was_written_anew_is_the_one_that_is_written_on() {
+    let scratch = Scratch::new("no-handles");
+    let kept = child("child_without_handles", &scratch.file(), "ulimit -n 40");
+    let size = fs::metadata(scratch.file()).unwrap().len();
+    assert!((1..6 << 20).contains(&size), "{size} bytes: it was written anew");
+    let ann = block(open(&scratch.file()).get("ann")).unwrap().unwrap();
+    let there = ann.own().requests_quota().unwrap().amount().to_string();
+    assert_eq!(Some(&there), kept.last(), "the last change that was answered");
 }

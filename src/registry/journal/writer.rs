@@ -139,7 +139,7 @@ impl Writer {
             while state.bytes.is_empty() && !state.closed {
                 state = self.queue.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            if state.bytes.is_empty() {
+            if state.bytes.is_empty() || state.failed.is_some() {
                 return;
             }
             let (bytes, taken) = (mem::take(&mut state.bytes), state.taken);
@@ -188,9 +188,9 @@ impl Writer {
         drop(shared);
         let result = file::rewrite(&self.opened.path, &snapshot, next);
         match result {
-            Ok(opened) => {
+            Ok((opened, placed)) => {
                 (self.last, self.opened) = (opened.bytes, opened);
-                self.finish(taken, None);
+                self.finish(taken, placed.err().map(|error| format!("{:?}: {error}", self.opened.path)));
                 Ok(())
             }
             Err(error) => {
