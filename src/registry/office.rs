@@ -85,6 +85,12 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 impl Office {
     pub(crate) fn new(clients: Clients, mistakes: &mut Vec<Mistake>) -> Self {
         let mut mistake = |setting, reason| mistakes.push(Mistake::Setting { setting, reason });
+        if !clients.ids.is_possible() {
+            mistake(
+                "Clients::ids",
+                format!("no text can be an id of {}; turn the numbers round", clients.ids),
+            );
+        }
         if let Some(id) = clients.fallback.as_deref().filter(|id| !clients.ids.accepts(id)) {
             mistake("Clients::fallback", format!("{id:?} is no id; {} are accepted", clients.ids));
         }
