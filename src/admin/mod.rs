@@ -99,6 +99,8 @@ impl Admin {
         let router = route(router, "/admin/tiers/delete", "DELETE", delete(tiers::delete));
         let router = route(router, "/admin/limits", "GET, HEAD", get(policy::limits));
         let router = route(router, "/admin/limits/set", "POST, PUT", post(policy::set).put(policy::set));
+        let set_concurrency = post(policy::set_concurrency).put(policy::set_concurrency);
+        let router = route(router, "/admin/concurrency/set", "POST, PUT", set_concurrency);
         let router = route(router, "/admin/policy", "GET, HEAD", get(policy::get));
         let router = route(router, "/admin/openapi.json", "GET, HEAD", get(openapi::document));
         // No fallback, because of two routers with one only one could be merged.

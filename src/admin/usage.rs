@@ -5,9 +5,12 @@ use super::{
     asked::Asked,
     auth::ADMIN_KEY,
     problem::{Problem, ProblemBody},
-    views::{LimitUsage, Limits, OwnLimits, Usage},
+    views::{LimitUsage, Limits, OwnLimits, PermitUsage, Usage},
 };
-use crate::{Charging, Client, Identity, RequestHead, policy::Scope};
+use crate::{
+    Charging, Client, Identity, RequestHead,
+    policy::{Scope, Shares},
+};
 use axum::{
     Json,
     extract::{Request, State},
@@ -15,7 +18,7 @@ use axum::{
 };
 use std::sync::Arc;
 
-/// What a client has used of each limit that goes by clients of the registry. Limits per route are told where `route`
+/// What a client has used of each limit, on concurrency too, that goes by clients of the registry. Limits per route are told where `route`
 /// says which one.
 #[utoipa::path(
     get, path = "/admin/clients/usage", tag = "usage",
@@ -33,8 +36,8 @@ pub(super) async fn get(State(office): State<Arc<Office>>, request: Request) -> 
     let (client_id, route) = (asked.required("client_id")?, asked.query("route")?);
     office.record(&client_id).await?;
     let client = office.limiter.client(&Identity::name(client_id.clone()));
-    let limits = office.usage(&client, route.as_deref(), Client::inspect).await?;
-    Ok(Json(Usage { client_id, limits }))
+    let (limits, concurrency) = office.usage(&client, route.as_deref(), Client::inspect).await?;
+    Ok(Json(Usage { client_id, limits, concurrency }))
 }
 
 /// Forgives what a client owes, except what all clients share, and limits per route other than `route`.
@@ -57,13 +60,15 @@ pub(super) async fn reset(
     let (client_id, route) = (asked.required("client_id")?, asked.query("route")?);
     office.record(&client_id).await?;
     let client = office.limiter.client(&Identity::name(client_id.clone()));
-    let before = office.usage(&client, route.as_deref(), Client::inspect).await?;
+    let (before, _) = office.usage(&client, route.as_deref(), Client::inspect).await?;
     let done = office.forgive(&client, route.as_deref()).await;
     // Told in any case: what comes after a failure has not happened, but what came before it has.
-    let limits = office.usage(&client, route.as_deref(), Client::inspect).await;
-    office.tell(&asked.actor, "reset client", &client_id, Some(&before), limits.as_ref().ok());
+    let after = office.usage(&client, route.as_deref(), Client::inspect).await;
+    let limits = after.as_ref().ok().map(|(limits, _)| limits);
+    office.tell(&asked.actor, "reset client", &client_id, Some(&before), limits);
     done?;
-    Ok(Json(Usage { client_id, limits: limits? }))
+    let (limits, concurrency) = after?;
+    Ok(Json(Usage { client_id, limits, concurrency }))
 }
 
 /// What the caller may do and has done. It is not counted. Any other client's is told to admins alone.
@@ -121,10 +126,10 @@ impl Office {
         client: &Client,
         route: Option<&str>,
         ask: Ask,
-    ) -> Result<Vec<LimitUsage>, Problem> {
+    ) -> Result<(Vec<LimitUsage>, Vec<PermitUsage>), Problem> {
         let policy = &self.limiter.inner.policy;
-        let mut limits = Vec::new();
-        for rule in policy.rules.iter().filter(|rule| rule.registered && !rule.limits.is_empty()) {
+        let (mut limits, mut concurrency) = (Vec::new(), Vec::new());
+        for rule in policy.rules.iter().filter(|rule| rule.registered && rule.has_limits()) {
             let peek = ask(client, &rule.name).cost(0);
             let decision = match route {
                 Some(route) => peek.route(route).await?,
@@ -134,9 +139,17 @@ impl Office {
                 let limit = policy.limit(name);
                 route.is_some() || limit.is_some_and(|limit| !matches!(limit.scope, Scope::ClientAndRoute(_)))
             };
+            let tells_permit = |name: &str| {
+                let mut limits = policy.concurrency.iter();
+                route.is_some()
+                    || limits.all(|limit| limit.name != name || limit.shares != Shares::NobodyOnOneRoute)
+            };
             limits.extend(decision.limits().filter(|limit| told(limit.limit())).map(LimitUsage::from));
+            concurrency.extend(
+                decision.permits().filter(|permit| tells_permit(permit.limit())).map(PermitUsage::from),
+            );
         }
-        Ok(limits)
+        Ok((limits, concurrency))
     }
 
     async fn own_limits(&self, client: &Client, ask: Ask) -> Result<OwnLimits, Problem> {
@@ -152,7 +165,7 @@ impl Office {
         }
         let tiers = self.clients.tiers().await?;
         let grant = found.in_force(&tiers, self.clients.now());
-        let limits = self.usage(client, None, ask).await?;
+        let (limits, _) = self.usage(client, None, ask).await?;
         let requests = limits.iter().find(|limit| limit.limit == crate::registry::REQUESTS);
         Ok(OwnLimits {
             client_id: found.client_id().to_owned(),

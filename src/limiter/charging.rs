@@ -41,7 +41,7 @@ enum Act {
     Take,
     Hold,
     Peek,
-    /// A peek that goes by no list and no ban: it is the operator who asks.
+    /// A peek at the permits too, which goes by no list and no ban: it is the operator who asks.
     #[cfg(feature = "admin")]
     Inspect,
     Reset,
@@ -50,6 +50,16 @@ enum Act {
 impl Act {
     const fn takes(self) -> bool {
         matches!(self, Self::Take | Self::Hold)
+    }
+
+    /// Whether it is about limits on concurrency too.
+    const fn needs_permits(self) -> bool {
+        match self {
+            Self::Hold => true,
+            #[cfg(feature = "admin")]
+            Self::Inspect => true,
+            Self::Take | Self::Peek | Self::Reset => false,
+        }
     }
 
     const fn goes_by_lists(self) -> bool {
@@ -157,6 +167,11 @@ impl<'a> Charging<'a> {
             return Ok(Some(Pending::registry(lookup, &[])));
         }
         match demands {
+            #[cfg(feature = "admin")]
+            Some(demands) if self.act == Act::Inspect => {
+                charged.held = Some(inner.look(&demands));
+                Ok(if charged.asked.is_empty() { None } else { inner.engine.ask(charged) })
+            }
             Some(demands) => self.ask_held(demands, charged),
             None => Ok(inner.engine.ask(charged)),
         }
@@ -287,7 +302,7 @@ impl<'a> Charging<'a> {
             let rate = rate.unwrap_or_else(|| limit.quota.rate());
             charged.asked.push(Asked::new(number, limit.charge(rate, place, op, rule.shadow)));
         }
-        if self.act == Act::Hold && !rule.concurrency.is_empty() {
+        if self.act.needs_permits() && !rule.concurrency.is_empty() {
             let mut needed = Demands::new(client);
             needed.add(inner, rule, client, granted, || smallvec![inner.route_key(self.route)]);
             *demands = Some(needed);

@@ -59,7 +59,7 @@ impl Client {
         self.charge(rule).only_asking()
     }
 
-    /// The same for an operator, who wants to know it of whoever is banned or on a list too.
+    /// The same for an operator, who wants to know it of whoever is banned or on a list too, and what runs at once.
     #[cfg(feature = "admin")]
     pub(crate) fn inspect<'a>(&'a self, rule: &'a str) -> Charging<'a> {
         self.charge(rule).inspecting()

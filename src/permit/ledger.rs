@@ -356,6 +356,16 @@ impl Ledger {
         }
     }
 
+    /// How much of what is asked for is in use, without taking any.
+    #[cfg(feature = "admin")]
+    pub(super) fn look(&self, demands: &[Demand]) -> Usages {
+        let usage = |&Demand { key, max, .. }: &Demand| {
+            let count = self.counts.find(key.lo, |count| count.key == key);
+            Usage { used: count.map_or(0, |number| self.counts[number].used), max }
+        };
+        demands.iter().map(usage).collect()
+    }
+
     /// How much of a key is in use.
     #[cfg(test)]
     pub(super) fn used(&self, key: Key) -> u32 {

@@ -214,6 +214,7 @@ async fn other_methods_are_answered_with_405_and_allow() {
         ("/admin/tiers/delete", "DELETE"),
         ("/admin/limits", "GET, HEAD"),
         ("/admin/limits/set", "POST, PUT"),
+        ("/admin/concurrency/set", "POST, PUT"),
         ("/admin/policy", "GET, HEAD"),
         ("/admin/openapi.json", "GET, HEAD"),
         ("/v1/rate-limit", "GET, HEAD"),

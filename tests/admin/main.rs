@@ -5,6 +5,7 @@ mod access;
 mod banned;
 mod changes;
 mod clients;
+mod concurrency;
 mod document;
 mod faults;
 mod stage;
