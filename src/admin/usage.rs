@@ -129,7 +129,10 @@ impl Office {
     ) -> Result<(Vec<LimitUsage>, Vec<PermitUsage>), Problem> {
         let policy = &self.limiter.inner.policy;
         let (mut limits, mut concurrency) = (Vec::new(), Vec::new());
-        for rule in policy.rules.iter().filter(|rule| rule.registered && rule.has_limits()) {
+        for rule in policy.rules.iter().filter(|rule| rule.registered) {
+            if rule.limits.is_empty() && rule.concurrency.is_empty() {
+                continue;
+            }
             let peek = ask(client, &rule.name).cost(0);
             let decision = match route {
                 Some(route) => peek.route(route).await?,

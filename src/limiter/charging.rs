@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Decision, Grant, Identity, Key, Op,
     identity::ClientLabel,
-    policy::{CompiledRule, List, Scope},
+    policy::{CompiledRule, List, Resource, Scope},
     registry::{Refused, Who},
     store::Asked,
 };
@@ -244,7 +244,10 @@ impl<'a> Charging<'a> {
         if self.act.takes() {
             inner.note_use(granted);
         }
-        let named = rule.resource.as_ref().filter(|_| self.act.takes()).and_then(|resource| resource.named());
+        let named = match &rule.resource {
+            Some(Resource::Named(name)) if self.act.takes() => Some(&**name),
+            _ => None,
+        };
         let mut resources = self.resource.into_iter().chain(named);
         if let Some(resource) = resources.find(|resource| !granted.record.may_use(resource)) {
             return Err(ChargeError::ResourceNotAllowed { resource: resource.to_owned() });

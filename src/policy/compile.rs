@@ -71,14 +71,6 @@ pub(crate) struct CompiledRule {
     policy: Option<HeaderValue>,
 }
 
-impl CompiledRule {
-    /// Whether it has limits of either kind.
-    #[cfg(feature = "admin")]
-    pub(crate) fn has_limits(&self) -> bool {
-        !self.limits.is_empty() || !self.concurrency.is_empty()
-    }
-}
-
 impl fmt::Debug for CompiledRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CompiledRule").field("name", &self.name).finish_non_exhaustive()

@@ -173,14 +173,6 @@ pub(crate) enum Resource {
 }
 
 impl Resource {
-    /// The resource that all requests are for.
-    pub(crate) fn named(&self) -> Option<&str> {
-        match self {
-            Self::Named(name) => Some(name),
-            Self::By(_) => None,
-        }
-    }
-
     /// The resource that a request is for.
     pub(crate) fn of<'a>(&'a self, head: RequestHead<'a>) -> Option<Cow<'a, str>> {
         match self {
