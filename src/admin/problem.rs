@@ -59,6 +59,17 @@ impl Problem {
         self
     }
 
+    /// The same for whoever may ask: why a registry or store fails, which may name hosts and files, is for operators.
+    pub(super) fn in_public(self) -> Self {
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                let detail = "limits cannot be told at the moment; try again in a second";
+                Self::new(self.status, detail).with(header::RETRY_AFTER, HeaderValue::from_static("1"))
+            }
+            _ => self,
+        }
+    }
+
     pub(super) const fn status(&self) -> StatusCode {
         self.status
     }

@@ -96,7 +96,7 @@ pub(super) async fn own(
         let client = office.limiter.client(&Identity::name(id));
         return office.own_limits(&client, Client::inspect).await.map(Json);
     }
-    let own = office.own_limits(&caller?, Client::peek).await?;
+    let own = office.own_limits(&caller?, Client::peek).await.map_err(Problem::in_public)?;
     match Asked::new(&request).query("client_id")? {
         Some(id) if id != own.client_id => {
             Err(Problem::new(StatusCode::FORBIDDEN, "another client's limits are told to admins alone"))

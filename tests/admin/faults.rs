@@ -141,3 +141,17 @@ async fn a_change_is_told_though_the_admin_has_gone_away() {
     }
     assert_eq!(log.lock().unwrap().len(), changes().len());
 }
+
+#[tokio::test]
+async fn why_a_registry_fails_is_told_to_operators_alone() {
+    let fickle = Fickle::new(true, true);
+    let stage = Stage::with(Clients::new(fickle.clone()), |admin| admin.key(KEY)).await;
+    fickle.down.store(true, SeqCst);
+    let own = stage.send(None, "GET", "/v1/rate-limit", &[("x-client-id", "ann")], "").await;
+    own.is_problem(503, None);
+    assert_eq!(own.headers["retry-after"], "1");
+    assert!(!own.text.contains("nobody is there"), "{}", own.text);
+    let told = stage.ask("GET", "/admin/clients", Value::Null).await;
+    told.is_problem(503, None);
+    assert!(told.text.contains("nobody is there"), "{}", told.text);
+}
