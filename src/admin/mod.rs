@@ -2,6 +2,9 @@
 //!
 //! Nobody may use it without a key, unless it is opened to its own machine. Keep it off the public network all the same:
 //! serve it on a listener of its own, or name the [networks](Admin::allow_networks) that admins are in.
+//!
+//! Wrong keys are counted by address, and whoever guesses too often locks its own address out. Behind a proxy that the policy
+//! does not [trust](crate::Policy::trust_proxies), or where no address is known, that is everybody's.
 
 mod asked;
 mod auth;

@@ -177,8 +177,8 @@ async fn tiers_are_listed_and_changed_live() {
 
     for (body, field) in [
         (json!({ "requests_per_min": 1 }), "tier"),
-        (json!({ "tier": "free", "requests_per_min": 0 }), "tiers.requests_per_min"),
-        (json!({ "tier": "free", "burst": 1 }), "tiers.burst"),
+        (json!({ "tier": "free", "requests_per_min": 0 }), "requests_per_min"),
+        (json!({ "tier": "free", "burst": 1 }), "burst"),
         (json!({ "tier": "default", "requests_per_min": 1 }), "tiers.default"),
     ] {
         stage.ask("POST", "/admin/tiers/set", body).await.is_problem(400, Some(field));
