@@ -252,7 +252,7 @@ impl<'a> Charging<'a> {
         if let Some(resource) = resources.find(|resource| !granted.record.may_use(resource)) {
             return Err(ChargeError::ResourceNotAllowed { resource: resource.to_owned() });
         }
-        let overridden = self.limits.map(|limits| inner.override_with(granted, Ok(limits.clone())));
+        let overridden = self.limits.map(|limits| inner.override_with(granted, Ok(limits.clone()), true));
         let overridden = overridden.transpose().map_err(|refused| match refused {
             Refused::Client => ChargeError::OverrideNotAllowed,
             Refused::Value(detail) => ChargeError::BadOverride { detail },

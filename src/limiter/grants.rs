@@ -262,12 +262,17 @@ impl Inner {
         }
     }
 
-    /// The client with the limits that a request brings along in its headers, if it does.
+    /// The client with the limits that a request brings along in its headers, if it does. That is told if it `is_news`.
     #[inline]
-    pub(super) fn overridden(&self, granted: &Granted, headers: &HeaderMap) -> Result<Option<Granted>, Stop> {
+    pub(super) fn overridden(
+        &self,
+        granted: &Granted,
+        headers: &HeaderMap,
+        is_news: bool,
+    ) -> Result<Option<Granted>, Stop> {
         match self.grants.as_ref().and_then(|grants| grants.office.override_of(headers)) {
             None => Ok(None),
-            Some(wanted) => self.override_with(granted, wanted).map(Some).map_err(|refused| {
+            Some(wanted) => self.override_with(granted, wanted, is_news).map(Some).map_err(|refused| {
                 Stop::Refused(match refused {
                     Refused::Client => Reason::OverrideNotAllowed,
                     Refused::Value(detail) => Reason::BadOverride { detail },
@@ -276,12 +281,13 @@ impl Inner {
         }
     }
 
-    /// The client with other limits, if it may have them.
+    /// The client with other limits, if it may have them. The attempt is told unless it was before.
     #[cold]
     pub(super) fn override_with(
         &self,
         granted: &Granted,
         wanted: Result<Grant, Refused>,
+        is_news: bool,
     ) -> Result<Granted, Refused> {
         let Some(grants) = &self.grants else { return Err(Refused::Client) };
         let asked = wanted.as_ref().ok().cloned();
@@ -291,7 +297,9 @@ impl Inner {
             Refused::Value(detail) => detail,
         });
         let client_id = granted.record.client_id();
-        self.emit(&Event::Override { client_id, wanted: asked.as_ref(), refused: reason });
+        if is_news {
+            self.emit(&Event::Override { client_id, wanted: asked.as_ref(), refused: reason });
+        }
         result.map(|wanted| grants.overridden(granted, &wanted))
     }
 

@@ -163,3 +163,22 @@ fn what_a_response_settles_forgives_nothing_either() {
     sent(app.send(with(by("ann"), "x-limits", "requests_per_min=1")));
     assert_eq!(sent(plain.admits(20, || by("ann"))), 1, "the one that was given back");
 }
+
+#[test]
+fn a_request_is_told_once_however_many_rules_it_is_for() {
+    let seen = Arc::new(Mutex::new(0));
+    let log = seen.clone();
+    let other = Rule::new("other").limit(Limit::per_client("exports", Quota::per_hour(9)).granted());
+    let limiter = Limiter::builder(policy().rule(other))
+        .clients(clients().fallback("ann"))
+        .observe(move |event: &Event<'_>| {
+            *log.lock().unwrap() += u32::from(matches!(event, Event::Override { .. }))
+        })
+        .build()
+        .unwrap();
+    let app = ok(&limiter);
+    for request in [by("ann"), get("/")] {
+        assert_eq!(sent(app.status(with(request, "x-limits", "requests_per_min=2"))), 200);
+    }
+    assert_eq!((*seen.lock().unwrap(), limiter.fallback_uses()), (2, 2));
+}
