@@ -39,7 +39,11 @@ async fn enqueue(
     let task: Value =
         serde_json::from_str(&body).map_err(|_| refuse(StatusCode::BAD_REQUEST, "Invalid body"))?;
     let queue = task["queue"].as_str().unwrap_or("default");
-    let id = task["client_id"].as_str().filter(|id| !id.is_empty());
+    let id = match &task["client_id"] {
+        Value::Null => None,
+        Value::String(id) => Some(&**id).filter(|id| !id.is_empty()),
+        _ => return Err(refuse(StatusCode::BAD_REQUEST, "Invalid body: client_id is a string")),
+    };
     let client = limiter.client(&id.map_or(Identity::anonymous(), Identity::name));
     let wanted = task.get("rate_limit").filter(|wanted| !wanted.is_null());
     let wanted = wanted.map(|wanted| Grant::from_json(wanted, "rate_limit")).transpose();

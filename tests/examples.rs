@@ -321,7 +321,9 @@ async fn admin() {
             .starts_with("Client validation failed: the client is disabled")
     );
     assert_eq!(task("new-one", "").await.status, StatusCode::CREATED, "created on its first task");
-    assert_eq!(example.post("/v1/enqueue", "{").await.status, StatusCode::BAD_REQUEST);
+    for body in ["{", r#"{ "client_id": 7 }"#, r#"{ "client_id": ["service-a"] }"#] {
+        assert_eq!(example.post("/v1/enqueue", body).await.status, StatusCode::BAD_REQUEST, "{body}");
+    }
     let legacy = example.post("/v1/enqueue", "{}").await;
     assert_eq!(json(&legacy)["client_id"], "legacy-default");
     assert_eq!(json(&example.get("/admin/clients", &[]).await)["count"], 5);

@@ -17,6 +17,7 @@ use axum::{
 };
 use std::{fmt, net::IpAddr, sync::Arc};
 use subtle::ConstantTimeEq;
+use tokio::runtime::Handle;
 
 /// The header that an admin's key comes in.
 pub(super) static ADMIN_KEY: HeaderName = HeaderName::from_static("x-admin-key");
@@ -154,12 +155,17 @@ fn unauthorized(detail: &str) -> Problem {
 /// that a browser shows.
 fn is_local(head: RequestHead<'_>) -> bool {
     let headers = head.headers();
-    let passed_on =
-        ["x-forwarded-for", "forwarded", "via", "origin"].iter().any(|name| headers.contains_key(*name));
+    let passed_on = headers.keys().any(|name| {
+        let name = name.as_str();
+        name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "via" | "x-real-ip" | "origin")
+    });
+    let by_page = headers.get("sec-fetch-site").is_some_and(|site| site != "none");
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| head.uri().authority().map(|authority| authority.as_str()));
     let host = host.and_then(|host| host.parse::<axum::http::uri::Authority>().ok());
-    !passed_on && host.is_some_and(|host| matches!(host.host(), "localhost" | "127.0.0.1" | "[::1]"))
+    !passed_on
+        && !by_page
+        && host.is_some_and(|host| matches!(host.host(), "localhost" | "127.0.0.1" | "[::1]"))
 }
 
 /// Lets those through who may.
@@ -167,9 +173,20 @@ pub(super) async fn guard(State(office): State<Arc<Office>>, mut request: Reques
     match office.admit(RequestHead::new(&request)) {
         Ok(actor) => {
             request.extensions_mut().insert(actor);
-            next.run(request).await
+            to_its_end(!request.method().is_safe(), next.run(request)).await
         }
         Err(problem) => problem.into_response(),
+    }
+}
+
+/// Makes a change to its end, and tells of it, also when the admin has gone away meanwhile: what was begun may have been
+/// done.
+async fn to_its_end(changes: bool, answer: impl Future<Output = Response> + Send + 'static) -> Response {
+    let Some(runtime) = Handle::try_current().ok().filter(|_| changes) else { return answer.await };
+    match runtime.spawn(answer).await {
+        Ok(answer) => answer,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is going down").into_response(),
     }
 }
 

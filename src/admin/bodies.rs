@@ -76,6 +76,15 @@ pub(super) struct SetTier {
     limits: Option<BTreeMap<String, String>>,
 }
 
+/// Another number for a limit on concurrency.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetConcurrency {
+    limit: String,
+    #[schema(minimum = 1)]
+    max: u32,
+}
+
 /// Another quota for a limit.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

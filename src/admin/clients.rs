@@ -60,8 +60,9 @@ pub(super) async fn set(
     let (asked, body) = Asked::with_body(request).await?;
     let id = text(&body, "client_id")?;
     let patch = ClientPatch::from_json(&Value::Object(body))?;
-    let (old, new) = office.clients.replace(&id, patch).await?;
+    // Before the change, so that nothing comes between it and its event.
     let (tiers, now) = (office.clients.tiers().await?, office.clients.now());
+    let (old, new) = office.clients.replace(&id, patch).await?;
     let view = ClientView::new(&new, &tiers, now);
     let old = old.map(|old| ClientView::new(&old, &tiers, now));
     office.tell(&asked.actor, "set client", &id, old.as_ref(), Some(&view));
@@ -97,9 +98,10 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let asked = Asked::new(&request);
     let id = asked.required("client_id")?;
-    let old = office.view(&id).await.ok();
-    if office.clients.delete(&id).await? {
-        office.tell(&asked.actor, "delete client", &id, old.as_ref(), None::<&()>);
+    let (tiers, now) = (office.clients.tiers().await?, office.clients.now());
+    if let Some(old) = office.clients.remove(&id).await? {
+        let old = ClientView::new(&old, &tiers, now);
+        office.tell(&asked.actor, "delete client", &id, Some(&old), None::<&()>);
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -53,9 +53,9 @@ pub(super) async fn set(
     let id = text(&body, "client_id")?;
     let grant = Grant::from_json(body.get("rate_limit").unwrap_or(&Value::Null), "rate_limit")?;
     let duration = office.duration(&body)?;
-    let old = office.view(&id).await?;
-    office.clients.grant(&id, grant, duration).await?;
-    let new = office.view(&id).await?;
+    let (tiers, now) = (office.clients.tiers().await?, office.clients.now());
+    let (old, new) = office.clients.begin_grant(&id, grant, duration).await?;
+    let [old, new] = [old, new].map(|record| ClientView::new(&record, &tiers, now));
     office.tell(&asked.actor, "set grant", &id, Some(&old), Some(&new));
     Ok(Json(new))
 }
@@ -75,9 +75,9 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let asked = Asked::new(&request);
     let id = asked.required("client_id")?;
-    let old = office.view(&id).await?;
-    office.clients.end_grant(&id).await?;
-    let new = office.view(&id).await?;
+    let (tiers, now) = (office.clients.tiers().await?, office.clients.now());
+    let (old, new) = office.clients.stop_grant(&id).await?;
+    let [old, new] = [old, new].map(|record| ClientView::new(&record, &tiers, now));
     office.tell(&asked.actor, "delete grant", &id, Some(&old), Some(&new));
     Ok(StatusCode::NO_CONTENT)
 }

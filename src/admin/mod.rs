@@ -2,6 +2,9 @@
 //!
 //! Nobody may use it without a key, unless it is opened to its own machine. Keep it off the public network all the same:
 //! serve it on a listener of its own, or name the [networks](Admin::allow_networks) that admins are in.
+//!
+//! Wrong keys are counted by address, and whoever guesses too often locks its own address out. Behind a proxy that the policy
+//! does not [trust](crate::Policy::trust_proxies), or where no address is known, that is everybody's.
 
 mod asked;
 mod auth;
@@ -27,6 +30,7 @@ use axum::{
     Router,
     http::{HeaderValue, StatusCode, header},
     middleware,
+    response::Response,
     routing::{MethodRouter, any, delete, get, post},
 };
 use problem::Problem;
@@ -98,18 +102,23 @@ impl Admin {
         let router = route(router, "/admin/tiers/delete", "DELETE", delete(tiers::delete));
         let router = route(router, "/admin/limits", "GET, HEAD", get(policy::limits));
         let router = route(router, "/admin/limits/set", "POST, PUT", post(policy::set).put(policy::set));
+        let set_concurrency = post(policy::set_concurrency).put(policy::set_concurrency);
+        let router = route(router, "/admin/concurrency/set", "POST, PUT", set_concurrency);
         let router = route(router, "/admin/policy", "GET, HEAD", get(policy::get));
         let router = route(router, "/admin/openapi.json", "GET, HEAD", get(openapi::document));
         // No fallback, because of two routers with one only one could be merged.
         let router = router.route("/admin/{*path}", any(nothing_here));
         router
             .route_layer(middleware::from_fn_with_state(self.office.clone(), auth::guard))
+            .route_layer(middleware::map_response(keep_nowhere))
             .with_state(self.office.clone())
     }
 
     /// `GET /v1/rate-limit`, by which clients see their own limits. It is for the public, and charges nothing itself.
     pub fn self_service(&self) -> Router {
-        route(Router::new(), "/v1/rate-limit", "GET, HEAD", get(usage::own)).with_state(self.office.clone())
+        route(Router::new(), "/v1/rate-limit", "GET, HEAD", get(usage::own))
+            .route_layer(middleware::map_response(keep_nowhere))
+            .with_state(self.office.clone())
     }
 }
 
@@ -188,6 +197,12 @@ fn route(
         problem.with(header::ALLOW, HeaderValue::from_static(allow))
     };
     router.route(path, methods.fallback(refuse))
+}
+
+/// No answer is for anybody else: what is asked for depends on a header that caches do not look at.
+async fn keep_nowhere(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 async fn nothing_here() -> Problem {

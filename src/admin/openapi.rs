@@ -20,7 +20,7 @@ use utoipa::{
         keys::list, keys::issue, keys::rotate, keys::revoke,
         grants::get, grants::set, grants::delete,
         tiers::list, tiers::set, tiers::delete,
-        policy::get, policy::limits, policy::set,
+        policy::get, policy::limits, policy::set, policy::set_concurrency,
         document,
     ),
     components(schemas(ProblemBody)),

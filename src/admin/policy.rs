@@ -3,19 +3,20 @@
 use super::{
     Office,
     asked::{Asked, only, text},
-    bodies::SetLimit,
+    bodies::{SetConcurrency, SetLimit},
     problem::{Problem, ProblemBody},
-    views::{LimitChanged, LimitList, LimitView, PolicyView, RuleView},
+    views::{ConcurrencyChanged, ConcurrencyView, LimitChanged, LimitList, LimitView, PolicyView, RuleView},
 };
 use crate::{
     BuildError, Mistake, Quota,
-    policy::{CompiledRule, Scope},
+    policy::{CompiledRule, Scope, Shares},
 };
 use axum::{
     Json,
     extract::{Request, State},
     http::StatusCode,
 };
+use serde_json::Value;
 use std::sync::Arc;
 
 /// The rules in force and the tiers.
@@ -33,6 +34,7 @@ pub(super) async fn get(State(office): State<Arc<Office>>) -> Result<Json<Policy
         by_hand: rule.by_hand,
         registered: rule.registered,
         limits: office.limits(rule),
+        concurrency: office.concurrency(rule),
     });
     Ok(Json(PolicyView { rules: rules.collect(), tiers: office.tiers().await? }))
 }
@@ -44,7 +46,8 @@ pub(super) async fn get(State(office): State<Arc<Office>>) -> Result<Json<Policy
 )]
 pub(super) async fn limits(State(office): State<Arc<Office>>) -> Json<LimitList> {
     let rules = &office.limiter.inner.policy.rules;
-    Json(LimitList { limits: rules.iter().flat_map(|rule| office.limits(rule)).collect() })
+    let limits = rules.iter().flat_map(|rule| office.limits(rule)).collect();
+    Json(LimitList { limits, concurrency: rules.iter().flat_map(|rule| office.concurrency(rule)).collect() })
 }
 
 /// Puts another quota in force for a limit, from the next request on.
@@ -74,7 +77,52 @@ pub(super) async fn set(
     Ok(Json(LimitChanged { limit, old, new }))
 }
 
+/// Lets so many requests run at once under a limit on concurrency, from the next request on.
+#[utoipa::path(
+    method(post, put), path = "/admin/concurrency/set", tag = "policy",
+    request_body = SetConcurrency,
+    responses(
+        (status = 200, description = "the number until now and from now on", body = ConcurrencyChanged),
+        (status = 404, description = "no such limit", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn set_concurrency(
+    State(office): State<Arc<Office>>,
+    request: Request,
+) -> Result<Json<ConcurrencyChanged>, Problem> {
+    let (asked, body) = Asked::with_body(request).await?;
+    only(&body, &["limit", "max"])?;
+    let limit = text(&body, "limit")?;
+    let new = body.get("max").and_then(Value::as_u64).and_then(|max| u32::try_from(max).ok());
+    let new = new.filter(|max| *max > 0).ok_or_else(|| {
+        Problem::bad("max", "this field is required; a whole number from 1 to 4294967295 is accepted")
+    })?;
+    let old = office
+        .limiter
+        .set_concurrency(&limit, new)
+        .map_err(|error| Problem::new(StatusCode::NOT_FOUND, error.to_string()))?;
+    office.tell(&asked.actor, "set concurrency", &limit, Some(&old), Some(&new));
+    Ok(Json(ConcurrencyChanged { limit, old, new }))
+}
+
 impl Office {
+    fn concurrency(&self, rule: &CompiledRule) -> Vec<ConcurrencyView> {
+        let limits = &self.limiter.inner.policy.concurrency[rule.concurrency.clone()];
+        let view = limits.iter().map(|limit| ConcurrencyView {
+            rule: rule.name.clone(),
+            limit: limit.name.clone(),
+            max: limit.max(),
+            counted_for: match limit.shares {
+                Shares::Nobody => "client",
+                Shares::NobodyOnOneRoute => "client_and_route",
+                Shares::All => "shared",
+            },
+            granted: limit.granted,
+            queue: limit.queue,
+        });
+        view.collect()
+    }
+
     fn limits(&self, rule: &CompiledRule) -> Vec<LimitView> {
         let limits = &self.limiter.inner.policy.limits[rule.limits.clone()];
         let view = limits.iter().map(|limit| LimitView {

@@ -1,6 +1,6 @@
 //! What went wrong, as problem details (RFC 9457) with the members `error` and `message` beside.
 
-use crate::{ChargeError, RegistryError, Rejection};
+use crate::{ChargeError, RegistryError, Rejection, response::whole_seconds};
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
@@ -59,6 +59,17 @@ impl Problem {
         self
     }
 
+    /// The same for whoever may ask: why a registry or store fails, which may name hosts and files, is for operators.
+    pub(super) fn in_public(self) -> Self {
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                let detail = "limits cannot be told at the moment; try again in a second";
+                Self::new(self.status, detail).with(header::RETRY_AFTER, HeaderValue::from_static("1"))
+            }
+            _ => self,
+        }
+    }
+
     pub(super) const fn status(&self) -> StatusCode {
         self.status
     }
@@ -94,6 +105,10 @@ impl From<ChargeError> for Problem {
         match error {
             ChargeError::Rejected(rejection) => rejection.into(),
             ChargeError::Blocked => Self::new(StatusCode::FORBIDDEN, error.to_string()),
+            ChargeError::Banned { retry_after } => {
+                let wait = whole_seconds(retry_after).max(1);
+                Self::new(StatusCode::FORBIDDEN, error.to_string()).with(header::RETRY_AFTER, wait.into())
+            }
             _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         }
     }
@@ -117,7 +132,6 @@ impl IntoResponse for Problem {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.extend(more);
         response
     }

@@ -7,7 +7,7 @@ use super::{
     problem::{Problem, ProblemBody},
     views::{Limits, TierChanged, TierList},
 };
-use crate::Grant;
+use crate::{Grant, RegistryError};
 use axum::{
     Json,
     extract::{Request, State},
@@ -38,11 +38,25 @@ pub(super) async fn set(
     let (asked, mut body) = Asked::with_body(request).await?;
     let tier = text(&body, "tier")?;
     body.remove("tier");
-    let grant = Grant::from_json(&Value::Object(body), "tiers")?;
+    let grant = Grant::from_json(&Value::Object(body), WITHIN).map_err(in_body)?;
     let new = Limits::from(&grant);
     let old = office.clients.set_tier(&tier, grant).await?.as_ref().map(Limits::from);
     office.tell(&asked.actor, "set tier", &tier, old.as_ref(), Some(&new));
     Ok(Json(TierChanged { tier, old, new }))
+}
+
+/// Where a grant stands that is the body itself.
+const WITHIN: &str = "body";
+
+/// The error with the field named as the body has it.
+fn in_body(error: RegistryError) -> Problem {
+    match error {
+        RegistryError::Invalid { field, message } => {
+            let name = field.strip_prefix(WITHIN).and_then(|rest| rest.strip_prefix('.'));
+            Problem::bad(name.unwrap_or(&field), &message)
+        }
+        other => other.into(),
+    }
 }
 
 /// Removes a tier. Its clients fall back to the tier `default`.

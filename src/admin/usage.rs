@@ -5,9 +5,12 @@ use super::{
     asked::Asked,
     auth::ADMIN_KEY,
     problem::{Problem, ProblemBody},
-    views::{LimitUsage, Limits, OwnLimits, Usage},
+    views::{LimitUsage, Limits, OwnLimits, PermitUsage, Usage},
 };
-use crate::{Client, Identity, RequestHead, policy::Scope};
+use crate::{
+    Charging, Client, Identity, RequestHead,
+    policy::{Scope, Shares},
+};
 use axum::{
     Json,
     extract::{Request, State},
@@ -15,7 +18,7 @@ use axum::{
 };
 use std::sync::Arc;
 
-/// What a client has used of each limit that goes by clients of the registry. Limits per route are told where `route`
+/// What a client has used of each limit, on concurrency too, that goes by clients of the registry. Limits per route are told where `route`
 /// says which one.
 #[utoipa::path(
     get, path = "/admin/clients/usage", tag = "usage",
@@ -33,8 +36,8 @@ pub(super) async fn get(State(office): State<Arc<Office>>, request: Request) -> 
     let (client_id, route) = (asked.required("client_id")?, asked.query("route")?);
     office.record(&client_id).await?;
     let client = office.limiter.client(&Identity::name(client_id.clone()));
-    let limits = office.usage(&client, route.as_deref()).await?;
-    Ok(Json(Usage { client_id, limits }))
+    let (limits, concurrency) = office.usage(&client, route.as_deref(), Client::inspect).await?;
+    Ok(Json(Usage { client_id, limits, concurrency }))
 }
 
 /// Forgives what a client owes, except what all clients share, and limits per route other than `route`.
@@ -57,17 +60,15 @@ pub(super) async fn reset(
     let (client_id, route) = (asked.required("client_id")?, asked.query("route")?);
     office.record(&client_id).await?;
     let client = office.limiter.client(&Identity::name(client_id.clone()));
-    let before = office.usage(&client, route.as_deref()).await?;
-    for rule in office.limiter.inner.policy.rules.iter().filter(|rule| rule.registered) {
-        let resetting = client.reset(&rule.name);
-        match route.as_deref() {
-            Some(route) => resetting.route(route).await?,
-            None => resetting.await?,
-        };
-    }
-    let limits = office.usage(&client, route.as_deref()).await?;
-    office.tell(&asked.actor, "reset client", &client_id, Some(&before), Some(&limits));
-    Ok(Json(Usage { client_id, limits }))
+    let (before, _) = office.usage(&client, route.as_deref(), Client::inspect).await?;
+    let done = office.forgive(&client, route.as_deref()).await;
+    // Told in any case: what comes after a failure has not happened, but what came before it has.
+    let after = office.usage(&client, route.as_deref(), Client::inspect).await;
+    let limits = after.as_ref().ok().map(|(limits, _)| limits);
+    office.tell(&asked.actor, "reset client", &client_id, Some(&before), limits);
+    done?;
+    let (limits, concurrency) = after?;
+    Ok(Json(Usage { client_id, limits, concurrency }))
 }
 
 /// What the caller may do and has done. It is not counted. Any other client's is told to admins alone.
@@ -93,9 +94,9 @@ pub(super) async fn own(
     if let Some(id) = id.filter(|_| is_admin) {
         office.record(&id).await?;
         let client = office.limiter.client(&Identity::name(id));
-        return office.own_limits(&client).await.map(Json);
+        return office.own_limits(&client, Client::inspect).await.map(Json);
     }
-    let own = office.own_limits(&caller?).await?;
+    let own = office.own_limits(&caller?, Client::peek).await.map_err(Problem::in_public)?;
     match Asked::new(&request).query("client_id")? {
         Some(id) if id != own.client_id => {
             Err(Problem::new(StatusCode::FORBIDDEN, "another client's limits are told to admins alone"))
@@ -104,13 +105,35 @@ pub(super) async fn own(
     }
 }
 
+/// Asks what a client has used of a rule's limits: as the client itself or as an operator.
+type Ask = for<'a> fn(&'a Client, &'a str) -> Charging<'a>;
+
 impl Office {
+    async fn forgive(&self, client: &Client, route: Option<&str>) -> Result<(), Problem> {
+        for rule in self.limiter.inner.policy.rules.iter().filter(|rule| rule.registered) {
+            let resetting = client.reset(&rule.name);
+            match route {
+                Some(route) => resetting.route(route).await?,
+                None => resetting.await?,
+            };
+        }
+        Ok(())
+    }
+
     /// What a client has used of the limits that go by clients of the registry.
-    async fn usage(&self, client: &Client, route: Option<&str>) -> Result<Vec<LimitUsage>, Problem> {
+    async fn usage(
+        &self,
+        client: &Client,
+        route: Option<&str>,
+        ask: Ask,
+    ) -> Result<(Vec<LimitUsage>, Vec<PermitUsage>), Problem> {
         let policy = &self.limiter.inner.policy;
-        let mut limits = Vec::new();
-        for rule in policy.rules.iter().filter(|rule| rule.registered && !rule.limits.is_empty()) {
-            let peek = client.peek(&rule.name).cost(0);
+        let (mut limits, mut concurrency) = (Vec::new(), Vec::new());
+        for rule in policy.rules.iter().filter(|rule| rule.registered) {
+            if rule.limits.is_empty() && rule.concurrency.is_empty() {
+                continue;
+            }
+            let peek = ask(client, &rule.name).cost(0);
             let decision = match route {
                 Some(route) => peek.route(route).await?,
                 None => peek.await?,
@@ -119,12 +142,20 @@ impl Office {
                 let limit = policy.limit(name);
                 route.is_some() || limit.is_some_and(|limit| !matches!(limit.scope, Scope::ClientAndRoute(_)))
             };
+            let tells_permit = |name: &str| {
+                let mut limits = policy.concurrency.iter();
+                route.is_some()
+                    || limits.all(|limit| limit.name != name || limit.shares != Shares::NobodyOnOneRoute)
+            };
             limits.extend(decision.limits().filter(|limit| told(limit.limit())).map(LimitUsage::from));
+            concurrency.extend(
+                decision.permits().filter(|permit| tells_permit(permit.limit())).map(PermitUsage::from),
+            );
         }
-        Ok(limits)
+        Ok((limits, concurrency))
     }
 
-    async fn own_limits(&self, client: &Client) -> Result<OwnLimits, Problem> {
+    async fn own_limits(&self, client: &Client, ask: Ask) -> Result<OwnLimits, Problem> {
         let known = client.lookup().await;
         let Some(found) = known.transpose()? else {
             return Err(Problem::new(
@@ -137,7 +168,7 @@ impl Office {
         }
         let tiers = self.clients.tiers().await?;
         let grant = found.in_force(&tiers, self.clients.now());
-        let limits = self.usage(client, None).await?;
+        let (limits, _) = self.usage(client, None, ask).await?;
         let requests = limits.iter().find(|limit| limit.limit == crate::registry::REQUESTS);
         Ok(OwnLimits {
             client_id: found.client_id().to_owned(),

@@ -1,6 +1,9 @@
 //! What the admin API answers.
 
-use crate::{ApiKey, ClientRecord, Grant, IssuedKey, LimitStatus, TemporaryGrant, Tiers, registry::to_text};
+use crate::{
+    ApiKey, ClientRecord, Grant, IssuedKey, LimitStatus, PermitStatus, TemporaryGrant, Tiers,
+    registry::to_text,
+};
 use serde::Serialize;
 use std::{collections::BTreeMap, time::SystemTime};
 use utoipa::ToSchema;
@@ -192,11 +195,40 @@ impl From<LimitStatus<'_>> for LimitUsage {
     }
 }
 
+/// How much of a limit on concurrency is in use.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PermitUsage {
+    pub(super) rule: String,
+    pub(super) limit: String,
+    /// How many may run at once.
+    pub(super) max: u32,
+    /// How many do.
+    pub(super) used: u32,
+    pub(super) remaining: u32,
+    /// Whether it only watches.
+    pub(super) shadow: bool,
+}
+
+impl From<PermitStatus<'_>> for PermitUsage {
+    fn from(status: PermitStatus<'_>) -> Self {
+        Self {
+            rule: status.rule().to_owned(),
+            limit: status.limit().to_owned(),
+            max: status.max(),
+            used: status.used(),
+            remaining: status.remaining(),
+            shadow: status.is_shadow(),
+        }
+    }
+}
+
 /// What a client has used.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Usage {
     pub(super) client_id: String,
     pub(super) limits: Vec<LimitUsage>,
+    /// What runs at once.
+    pub(super) concurrency: Vec<PermitUsage>,
 }
 
 /// What a client may do and has done.
@@ -224,10 +256,26 @@ pub(super) struct LimitView {
     pub(super) granted: bool,
 }
 
+/// A limit on how many requests run at once.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ConcurrencyView {
+    pub(super) rule: String,
+    pub(super) limit: String,
+    /// The number in force for those who were granted no other.
+    pub(super) max: u32,
+    /// `client`, `client_and_route` or `shared`.
+    pub(super) counted_for: &'static str,
+    /// Whether registered clients are granted a number of their own.
+    pub(super) granted: bool,
+    /// How many requests of one client may wait; 0 where none may.
+    pub(super) queue: u32,
+}
+
 /// The limits of the policy.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct LimitList {
     pub(super) limits: Vec<LimitView>,
+    pub(super) concurrency: Vec<ConcurrencyView>,
 }
 
 /// A limit before and after a change.
@@ -236,6 +284,14 @@ pub(super) struct LimitChanged {
     pub(super) limit: String,
     pub(super) old: String,
     pub(super) new: String,
+}
+
+/// A limit on concurrency before and after a change.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ConcurrencyChanged {
+    pub(super) limit: String,
+    pub(super) old: u32,
+    pub(super) new: u32,
 }
 
 /// A rule of the policy.
@@ -252,6 +308,7 @@ pub(super) struct RuleView {
     /// Whether its clients are those of the registry.
     pub(super) registered: bool,
     pub(super) limits: Vec<LimitView>,
+    pub(super) concurrency: Vec<ConcurrencyView>,
 }
 
 /// The policy in force.

@@ -136,6 +136,14 @@ impl CompiledLimit {
     pub(super) fn charge(&self, rate: Rate, place: Place, op: Op, shadow: bool) -> Charge {
         Charge { place, limit: self.id, rate, max_debt: self.max_debt(rate.burst()), op, shadow }
     }
+
+    /// A charge at the place of a former one, which may owe no less than that one.
+    pub(super) fn charge_again(&self, rate: Rate, former: Charge, op: Op) -> Charge {
+        let Charge { place, shadow, max_debt, .. } = former;
+        let charge = self.charge(rate, place, op, shadow);
+        let owed = if self.granted.is_some() { max_debt } else { 0 };
+        Charge { max_debt: charge.max_debt.max(owed), ..charge }
+    }
 }
 
 fn is_preflight(head: RequestHead<'_>) -> bool {

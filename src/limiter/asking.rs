@@ -40,6 +40,8 @@ pub(super) struct Asking<'a> {
     pub(super) demands: Option<Box<Demands>>,
     /// Clients that were looked up elsewhere for this request.
     known: &'a [Known],
+    /// The registered client whose coming was told already, or several rules would tell it several times.
+    told: Option<Key>,
 }
 
 /// Why no limit is asked.
@@ -54,7 +56,7 @@ const REGISTRY_RETRY: Duration = Duration::from_secs(1);
 
 impl<'a> Asking<'a> {
     pub(super) const fn new(inner: &'a Inner, head: &'a RequestHead<'a>, known: &'a [Known]) -> Self {
-        Self { inner, head, route: None, client: None, demands: None, known }
+        Self { inner, head, route: None, client: None, demands: None, known, told: None }
     }
 
     /// The charges of every rule that matches.
@@ -175,19 +177,27 @@ impl<'a> Asking<'a> {
         granted: &Granted,
         charged: &mut Charged,
     ) -> Result<(), Stop> {
-        self.inner.note_use(granted);
+        let is_news = self.told.replace(key) != Some(key);
+        if is_news {
+            self.inner.note_use(granted);
+        }
         if let Some(resource) = rule.resource.as_ref().and_then(|resource| resource.of(*self.head)) {
             if !granted.record.may_use(&resource) {
                 return Err(Stop::Refused(Reason::ResourceNotAllowed { resource: resource.into_owned() }));
             }
         }
-        match self.inner.overridden(granted, self.head.headers())? {
+        let before = charged.asked.len();
+        match self.inner.overridden(granted, self.head.headers(), is_news)? {
             None => {
                 charged.registered.push((rule.number, key));
-                self.collect_limits(rule, granted.client, Some(granted), charged)
+                self.collect_limits(rule, granted.client, Some(granted), charged)?;
             }
-            Some(granted) => self.collect_limits(rule, granted.client, Some(&granted), charged),
+            Some(granted) => self.collect_limits(rule, granted.client, Some(&granted), charged)?,
         }
+        if granted.may_override {
+            self.inner.keep_owed(&mut charged.asked[before..]);
+        }
+        Ok(())
     }
 
     /// Looks a client up; nothing where it is not one of the registry's kind.

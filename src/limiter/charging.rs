@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Decision, Grant, Identity, Key, Op,
     identity::ClientLabel,
-    policy::{CompiledRule, List, Scope},
+    policy::{CompiledRule, List, Resource, Scope},
     registry::{Refused, Who},
     store::Asked,
 };
@@ -41,12 +41,29 @@ enum Act {
     Take,
     Hold,
     Peek,
+    /// A peek at the permits too, which goes by no list and no ban: it is the operator who asks.
+    #[cfg(feature = "admin")]
+    Inspect,
     Reset,
 }
 
 impl Act {
     const fn takes(self) -> bool {
         matches!(self, Self::Take | Self::Hold)
+    }
+
+    /// Whether it is about limits on concurrency too.
+    const fn needs_permits(self) -> bool {
+        match self {
+            Self::Hold => true,
+            #[cfg(feature = "admin")]
+            Self::Inspect => true,
+            Self::Take | Self::Peek | Self::Reset => false,
+        }
+    }
+
+    const fn goes_by_lists(self) -> bool {
+        matches!(self, Self::Take | Self::Hold | Self::Peek)
     }
 }
 
@@ -80,6 +97,12 @@ impl<'a> Charging<'a> {
 
     pub(super) const fn only_asking(mut self) -> Self {
         self.act = Act::Peek;
+        self
+    }
+
+    #[cfg(feature = "admin")]
+    pub(super) const fn inspecting(mut self) -> Self {
+        self.act = Act::Inspect;
         self
     }
 
@@ -127,7 +150,7 @@ impl<'a> Charging<'a> {
             let known = inner.policy.rules.iter().map(|rule| rule.name.clone()).collect();
             return Err(ChargeError::UnknownRule { rule: self.rule.to_owned(), known });
         };
-        let goes_by_lists = self.act != Act::Reset && inner.policy.has_exemptions;
+        let goes_by_lists = self.act.goes_by_lists() && inner.policy.has_exemptions;
         if goes_by_lists {
             if let Some(retry_after) = inner.banned_client(self.key) {
                 return Err(ChargeError::Banned { retry_after });
@@ -144,6 +167,11 @@ impl<'a> Charging<'a> {
             return Ok(Some(Pending::registry(lookup, &[])));
         }
         match demands {
+            #[cfg(feature = "admin")]
+            Some(demands) if self.act == Act::Inspect => {
+                charged.held = Some(inner.look(&demands));
+                Ok(if charged.asked.is_empty() { None } else { inner.engine.ask(charged) })
+            }
             Some(demands) => self.ask_held(demands, charged),
             None => Ok(inner.engine.ask(charged)),
         }
@@ -216,20 +244,26 @@ impl<'a> Charging<'a> {
         if self.act.takes() {
             inner.note_use(granted);
         }
-        if let Some(resource) = self.resource.filter(|resource| !granted.record.may_use(resource)) {
+        let named = match &rule.resource {
+            Some(Resource::Named(name)) if self.act.takes() => Some(&**name),
+            _ => None,
+        };
+        let mut resources = self.resource.into_iter().chain(named);
+        if let Some(resource) = resources.find(|resource| !granted.record.may_use(resource)) {
             return Err(ChargeError::ResourceNotAllowed { resource: resource.to_owned() });
         }
-        let Some(limits) = self.limits else {
+        let overridden = self.limits.map(|limits| inner.override_with(granted, Ok(limits.clone()), true));
+        let overridden = overridden.transpose().map_err(|refused| match refused {
+            Refused::Client => ChargeError::OverrideNotAllowed,
+            Refused::Value(detail) => ChargeError::BadOverride { detail },
+        })?;
+        if overridden.is_none() {
             charged.registered.push((rule.number, self.key));
-            self.collect(rule, granted.client, Some(granted), charged, demands);
-            return Ok(());
-        };
-        let overridden =
-            inner.override_with(granted, Ok(limits.clone())).map_err(|refused| match refused {
-                Refused::Client => ChargeError::OverrideNotAllowed,
-                Refused::Value(detail) => ChargeError::BadOverride { detail },
-            })?;
-        self.collect(rule, overridden.client, Some(&overridden), charged, demands);
+        }
+        self.collect(rule, granted.client, Some(overridden.as_ref().unwrap_or(granted)), charged, demands);
+        if granted.may_override {
+            inner.keep_owed(&mut charged.asked);
+        }
         Ok(())
     }
 
@@ -261,6 +295,8 @@ impl<'a> Charging<'a> {
             let op = match self.act {
                 Act::Take | Act::Hold => Op::Take(cost),
                 Act::Peek => Op::Peek(cost),
+                #[cfg(feature = "admin")]
+                Act::Inspect => Op::Peek(cost),
                 Act::Reset if matches!(limit.scope, Scope::Shared(_)) => Op::Peek(0),
                 Act::Reset => Op::Clear,
             };
@@ -269,7 +305,7 @@ impl<'a> Charging<'a> {
             let rate = rate.unwrap_or_else(|| limit.quota.rate());
             charged.asked.push(Asked::new(number, limit.charge(rate, place, op, rule.shadow)));
         }
-        if self.act == Act::Hold && !rule.concurrency.is_empty() {
+        if self.act.needs_permits() && !rule.concurrency.is_empty() {
             let mut needed = Demands::new(client);
             needed.add(inner, rule, client, granted, || smallvec![inner.route_key(self.route)]);
             *demands = Some(needed);

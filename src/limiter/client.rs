@@ -59,6 +59,12 @@ impl Client {
         self.charge(rule).only_asking()
     }
 
+    /// The same for an operator, who wants to know it of whoever is banned or on a list too, and what runs at once.
+    #[cfg(feature = "admin")]
+    pub(crate) fn inspect<'a>(&'a self, rule: &'a str) -> Charging<'a> {
+        self.charge(rule).inspecting()
+    }
+
     /// Forgives everything that the client owes to the limits of a rule, but not what it shares with all clients.
     pub fn reset<'a>(&'a self, rule: &'a str) -> Charging<'a> {
         self.charge(rule).forgiving()

@@ -2,7 +2,7 @@
 
 use super::{Held, Inner, Permits};
 use crate::{
-    Charge, Key, LimitStatus, Op, PermitStatus, Place, Rate, Reading,
+    Key, LimitStatus, Op, PermitStatus, Place, Rate, Reading,
     policy::{CompiledLimit, Settlement},
     response::whole_seconds,
     status::retry_after,
@@ -280,10 +280,9 @@ impl Decision {
 
     /// Another charge at the same place, at the rate that is in force now.
     fn charge(&self, number: usize, op: Op) -> Asked {
-        let Asked { limit, charge: Charge { place, shadow, rate: charged, .. }, .. } =
-            self.charged.asked[number];
-        let rate = self.rate(limit, charged);
-        Asked::new(limit, self.inner.policy.limits[limit].charge(rate, place, op, shadow))
+        let Asked { limit, charge, .. } = self.charged.asked[number];
+        let rate = self.rate(limit, charge.rate);
+        Asked::new(limit, self.inner.policy.limits[limit].charge_again(rate, charge, op))
     }
 }
 

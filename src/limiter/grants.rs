@@ -9,6 +9,7 @@ use crate::{
     policy::Compiled,
     registry::{Changed, ClientRecord, Found, How, KeyHash, Missing, Office, Refused, Who},
     response::Reason,
+    store::Asked,
 };
 use http::HeaderMap;
 use papaya::HashMap;
@@ -34,6 +35,8 @@ pub(crate) struct Grants {
     keys: Keys,
     /// The names of the granted limits, in the order of their numbers.
     names: Vec<String>,
+    /// The most units that an override of each of them lets a client owe.
+    most_owed: Vec<u32>,
     cache: HashMap<Key, Granted, BuildHasherDefault<Spread>>,
     /// Under which keys a client is there, to find them when it changes.
     by_client: Mutex<collections::HashMap<String, SmallVec<[Key; 1]>>>,
@@ -51,6 +54,7 @@ pub(crate) struct Granted {
     pub(crate) record: Arc<ClientRecord>,
     pub(crate) max_concurrent: u32,
     is_fallback: bool,
+    pub(super) may_override: bool,
     until: Option<SystemTime>,
 }
 
@@ -81,13 +85,15 @@ pub(crate) struct Looked {
 impl Grants {
     pub(super) fn new(office: Office, keys: Keys, policy: &Compiled) -> Arc<Self> {
         let granted = policy.limits.iter().filter(|limit| limit.granted.is_some());
+        let names: Vec<_> = granted.map(|limit| limit.words.name.clone()).collect();
         let grants = Arc::new(Self {
-            office,
             keys,
-            names: granted.map(|limit| limit.words.name.clone()).collect(),
+            most_owed: names.iter().map(|name| office.most_units(name)).collect(),
+            names,
             cache: HashMap::default(),
             by_client: Mutex::default(),
             epoch: AtomicU64::new(0),
+            office,
         });
         // Weak, because registries outlive limiters.
         let watching = Arc::downgrade(&grants);
@@ -162,7 +168,8 @@ impl Grants {
         let rates = self.rates(&grant);
         let max_concurrent = grant.concurrency().unwrap_or(u32::MAX);
         let is_fallback = self.office.is_fallback(record.client_id());
-        Granted { client, rates, record, max_concurrent, is_fallback, until }
+        let may_override = self.office.may_override(&record);
+        Granted { client, rates, record, max_concurrent, is_fallback, may_override, until }
     }
 
     fn rates(&self, grant: &Grant) -> SmallVec<[Option<Rate>; 2]> {
@@ -255,12 +262,17 @@ impl Inner {
         }
     }
 
-    /// The client with the limits that a request brings along in its headers, if it does.
+    /// The client with the limits that a request brings along in its headers, if it does. That is told if it `is_news`.
     #[inline]
-    pub(super) fn overridden(&self, granted: &Granted, headers: &HeaderMap) -> Result<Option<Granted>, Stop> {
+    pub(super) fn overridden(
+        &self,
+        granted: &Granted,
+        headers: &HeaderMap,
+        is_news: bool,
+    ) -> Result<Option<Granted>, Stop> {
         match self.grants.as_ref().and_then(|grants| grants.office.override_of(headers)) {
             None => Ok(None),
-            Some(wanted) => self.override_with(granted, wanted).map(Some).map_err(|refused| {
+            Some(wanted) => self.override_with(granted, wanted, is_news).map(Some).map_err(|refused| {
                 Stop::Refused(match refused {
                     Refused::Client => Reason::OverrideNotAllowed,
                     Refused::Value(detail) => Reason::BadOverride { detail },
@@ -269,12 +281,13 @@ impl Inner {
         }
     }
 
-    /// The client with other limits, if it may have them.
+    /// The client with other limits, if it may have them. The attempt is told unless it was before.
     #[cold]
     pub(super) fn override_with(
         &self,
         granted: &Granted,
         wanted: Result<Grant, Refused>,
+        is_news: bool,
     ) -> Result<Granted, Refused> {
         let Some(grants) = &self.grants else { return Err(Refused::Client) };
         let asked = wanted.as_ref().ok().cloned();
@@ -284,8 +297,22 @@ impl Inner {
             Refused::Value(detail) => detail,
         });
         let client_id = granted.record.client_id();
-        self.emit(&Event::Override { client_id, wanted: asked.as_ref(), refused: reason });
+        if is_news {
+            self.emit(&Event::Override { client_id, wanted: asked.as_ref(), refused: reason });
+        }
         result.map(|wanted| grants.overridden(granted, &wanted))
+    }
+
+    /// Lets a client that may override its limits owe as much as its highest override admits. Else an override could be
+    /// followed by a lower limit, under which what exceeds it is forgiven, and that by an override again.
+    #[cold]
+    pub(super) fn keep_owed(&self, asked: &mut [Asked]) {
+        let Some(grants) = &self.grants else { return };
+        for Asked { limit, charge, .. } in asked {
+            let most = self.policy.limits[*limit].granted.and_then(|granted| grants.most_owed.get(granted));
+            let beyond = most.map_or(0, |most| most.saturating_sub(charge.rate.burst().get()));
+            charge.max_debt = charge.max_debt.max(beyond);
+        }
     }
 
     /// Whom an identity claims to be, where there is a registry to ask.

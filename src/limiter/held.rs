@@ -41,6 +41,7 @@ impl Demands {
                 key,
                 limit: u32::try_from(number).unwrap_or(u32::MAX),
                 max: own.unwrap_or_else(|| limit.max()),
+                own: own.is_some(),
                 queue,
             };
             let key = limit.key(client);
@@ -124,6 +125,17 @@ pub(super) enum Outcome {
 }
 
 impl Inner {
+    /// How much of what a request would need is in use.
+    #[cfg(feature = "admin")]
+    pub(super) fn look(&self, demands: &Demands) -> Box<Held> {
+        let mut held = Box::<Held>::default();
+        for (demands, shadow) in [(&demands.enforced, false), (&demands.watched, true)] {
+            let usages = self.permits.as_ref().map(|permits| permits.look(demands)).unwrap_or_default();
+            held.say(demands, &usages, false, shadow);
+        }
+        held
+    }
+
     /// Takes the permits that a request needs, refuses it, or puts it in line.
     pub(super) fn hold(&self, demands: Demands) -> Result<Outcome, Reason> {
         let Some(permits) = &self.permits else { return Ok(Outcome::Answered(Box::default())) };

@@ -1,9 +1,10 @@
 //! Permits without HTTP.
 
 use super::{ChargeError, ChargeFuture, Charging};
-use crate::Decision;
+use crate::{Decision, Grant};
 use std::{
     fmt,
+    net::IpAddr,
     ops::Deref,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -46,6 +47,21 @@ impl<'a> Holding<'a> {
     /// The template of the route, for limits per client and route; without it they count as unmatched.
     pub fn route(self, template: &'a str) -> Self {
         Self(self.0.route(template))
+    }
+
+    /// Where the client is; see [`Charging::address`].
+    pub fn address(self, address: IpAddr) -> Self {
+        Self(self.0.address(address))
+    }
+
+    /// The resource that it is for, which a registered client must be allowed to use.
+    pub fn resource(self, name: &'a str) -> Self {
+        Self(self.0.resource(name))
+    }
+
+    /// Overrides what a registered client was granted, if it may (see [`Overrides`](crate::Overrides)).
+    pub fn with_limits(self, limits: &'a Grant) -> Self {
+        Self(self.0.with_limits(limits))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Requests that wait for a permit.
 
 use super::{Charged, Inner, held::Demands};
-use crate::{Charge, permit::Waiting, store::Asked};
+use crate::{permit::Waiting, store::Asked};
 use std::{
     fmt, mem,
     pin::Pin,
@@ -44,13 +44,13 @@ impl Line {
         let mut charged = mem::take(&mut self.charged);
         // Quotas may have changed while it waited.
         for number in 0..charged.asked.len() {
-            let Asked { limit, charge: Charge { place, op, shadow, rate, .. }, .. } = charged.asked[number];
+            let Asked { limit, charge, .. } = charged.asked[number];
             let compiled = &inner.policy.limits[limit];
             let rate = match compiled.granted {
                 None => compiled.quota.rate(),
-                Some(_) => inner.granted_rate(&charged, limit).unwrap_or(rate),
+                Some(_) => inner.granted_rate(&charged, limit).unwrap_or(charge.rate),
             };
-            charged.asked[number].charge = compiled.charge(rate, place, op, shadow);
+            charged.asked[number].charge = compiled.charge_again(rate, charge, charge.op);
         }
         charged.hold(held);
         Poll::Ready(charged)

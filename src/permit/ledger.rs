@@ -16,6 +16,8 @@ pub(crate) struct Demand {
     pub(crate) limit: u32,
     /// How many may be held at once, from now on and for whoever waits.
     pub(crate) max: u32,
+    /// Whether that is this key's own number, and not the limit's.
+    pub(crate) own: bool,
     /// How many requests of one client may wait for it.
     pub(crate) queue: u32,
 }
@@ -53,6 +55,7 @@ struct Count {
     limit: u32,
     used: u32,
     max: u32,
+    own: bool,
     /// Clients who wait, the one that was served last at the end.
     lanes: List,
 }
@@ -163,6 +166,7 @@ impl Ledger {
             counts.push(number);
         }
         for (&number, demand) in counts.iter().zip(demands) {
+            self.counts[number].own = demand.own;
             self.set_max(number, demand.max, woken);
         }
         Some(counts)
@@ -342,13 +346,24 @@ impl Ledger {
         self.close(counts);
     }
 
-    /// Puts a maximum in force for every key of a limit.
+    /// Puts a maximum in force for every key of a limit that has none of its own.
     pub(super) fn revise(&mut self, limit: u32, max: u32, woken: &mut Wakers) {
         for number in self.counts.numbers() {
-            if self.counts[number].limit == limit && !self.counts[number].is_idle() {
+            let Count { limit: counted, own, .. } = self.counts[number];
+            if counted == limit && !own && !self.counts[number].is_idle() {
                 self.set_max(number, max, woken);
             }
         }
+    }
+
+    /// How much of what is asked for is in use, without taking any.
+    #[cfg(feature = "admin")]
+    pub(super) fn look(&self, demands: &[Demand]) -> Usages {
+        let usage = |&Demand { key, max, .. }: &Demand| {
+            let count = self.counts.find(key.lo, |count| count.key == key);
+            Usage { used: count.map_or(0, |number| self.counts[number].used), max }
+        };
+        demands.iter().map(usage).collect()
     }
 
     /// How much of a key is in use.

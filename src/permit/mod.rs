@@ -72,7 +72,13 @@ impl Permits {
         (acquired, usages)
     }
 
-    /// Puts a maximum in force for every key of a limit. Who holds keeps what it has; who waits is served if there is
+    /// How much of each key is in use, as it is and for whoever asks.
+    #[cfg(feature = "admin")]
+    pub(crate) fn look(&self, demands: &[Demand]) -> Usages {
+        self.locked(|ledger, _| ledger.look(demands))
+    }
+
+    /// Puts a maximum in force for every key of a limit that has none of its own. Who holds keeps what it has; who waits is served if there is
     /// room now.
     pub(crate) fn revise(&self, limit: u32, max: u32) {
         self.locked(|ledger, woken| ledger.revise(limit, max, woken));

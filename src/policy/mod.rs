@@ -237,14 +237,16 @@ impl Rule {
     }
 
     /// Only for clients that may use this resource, as [`ClientRecord::allowed_queues`](crate::ClientRecord::allowed_queues)
-    /// says; others get a 403. The rule's source must be [registered](Source::registered).
+    /// says; others get a 403, or [`ChargeError::ResourceNotAllowed`](crate::ChargeError::ResourceNotAllowed) where they
+    /// are charged by hand. The rule's source must be [registered](Source::registered).
     #[must_use]
     pub fn resource(mut self, name: impl Into<String>) -> Self {
         self.resource = Some(Resource::Named(name.into()));
         self
     }
 
-    /// The same for the resource that a closure finds in the request, if it does.
+    /// The same for the resource that a closure finds in the request, if it does. Charged by hand, say it with
+    /// [`Charging::resource`](crate::Charging::resource).
     #[must_use]
     pub fn resource_by(
         mut self,

@@ -14,6 +14,9 @@ const MOST_KEYS: usize = 100;
 /// What a client was, if it was, and what it is now.
 pub(crate) type Replaced = (Option<Arc<ClientRecord>>, Arc<ClientRecord>);
 
+/// What a client was and is now.
+pub(crate) type Edited = (Arc<ClientRecord>, Arc<ClientRecord>);
+
 impl Clients {
     /// The record of a client.
     ///
@@ -62,8 +65,12 @@ impl Clients {
     ///
     /// If the registry cannot be reached.
     pub async fn delete(&self, id: &str) -> Result<bool, RegistryError> {
+        Ok(self.remove(id).await?.is_some())
+    }
+
+    pub(crate) async fn remove(&self, id: &str) -> Result<Option<Arc<ClientRecord>>, RegistryError> {
         let change: ClientChange = Box::new(|_, _| Ok(None));
-        Ok(self.registry.change(id, change).await?.0.is_some())
+        Ok(self.registry.change(id, change).await?.0)
     }
 
     /// Grants a client more, or less, for a time. It takes the place of a former such grant.
@@ -77,6 +84,15 @@ impl Clients {
         grant: Grant,
         duration: Duration,
     ) -> Result<Arc<ClientRecord>, RegistryError> {
+        Ok(self.begin_grant(id, grant, duration).await?.1)
+    }
+
+    pub(crate) async fn begin_grant(
+        &self,
+        id: &str,
+        grant: Grant,
+        duration: Duration,
+    ) -> Result<Edited, RegistryError> {
         grant.check("rate_limit")?;
         if grant.is_empty() {
             return Err(RegistryError::invalid("rate_limit", "it grants nothing; say what is granted"));
@@ -86,7 +102,7 @@ impl Clients {
             record.temporary = Some(temporary.clone());
             Ok(())
         };
-        Ok(self.edit(id, change).await?.1)
+        self.edit(id, change).await
     }
 
     /// Ends a grant before its time.
@@ -95,11 +111,15 @@ impl Clients {
     ///
     /// If there is no such client, or the registry cannot be reached.
     pub async fn end_grant(&self, id: &str) -> Result<Arc<ClientRecord>, RegistryError> {
+        Ok(self.stop_grant(id).await?.1)
+    }
+
+    pub(crate) async fn stop_grant(&self, id: &str) -> Result<Edited, RegistryError> {
         let change = |record: &mut ClientRecord| {
             record.temporary = None;
             Ok(())
         };
-        Ok(self.edit(id, change).await?.1)
+        self.edit(id, change).await
     }
 
     /// Issues an API key for a client, up to 100.
@@ -214,7 +234,7 @@ impl Clients {
         &self,
         id: &str,
         edit: impl Fn(&mut ClientRecord) -> Result<(), RegistryError> + Send + Sync + 'static,
-    ) -> Result<Replaced, RegistryError> {
+    ) -> Result<Edited, RegistryError> {
         let (now, name) = (self.now(), id.to_owned());
         let change = move |old: Option<&ClientRecord>, _: &Tiers| {
             let mut record = old.cloned().ok_or_else(|| RegistryError::no_client(&name))?;
@@ -223,7 +243,7 @@ impl Clients {
             Ok(Some(record))
         };
         let (old, new) = self.registry.change(id, Box::new(change)).await?;
-        Ok((old, new.ok_or_else(|| RegistryError::no_client(id))?))
+        old.zip(new).ok_or_else(|| RegistryError::no_client(id))
     }
 }
 

@@ -21,6 +21,11 @@ impl IdRule {
         self
     }
 
+    /// Whether any text may be an id.
+    pub(super) const fn is_possible(&self) -> bool {
+        self.longest > 0 && self.shortest <= self.longest
+    }
+
     /// Whether a text may be an id.
     pub fn accepts(&self, text: &str) -> bool {
         (self.shortest.max(1)..=self.longest).contains(&text.len())

@@ -132,7 +132,7 @@ impl MemoryRegistry {
         let (old, tiers) = self.read(|state| (state.records.get(id).cloned(), state.tiers.clone()));
         let new = change(old.as_deref(), &tiers)?.map(Arc::new);
         if new == old {
-            return Ok(Made { found: (old, new), kept: Kept::Now });
+            return Ok(Made { found: (old, new), kept: self.shared.keep_nothing()? });
         }
         let kept = self.shared.keep_client(id, new.as_deref())?;
         self.write(|state| state.put(id, new.clone()));
@@ -145,7 +145,7 @@ impl MemoryRegistry {
         let old = self.read(|state| state.tiers.clone());
         let new = Arc::new(change(&old)?);
         if new == old {
-            return Ok(Made { found: (old, new), kept: Kept::Now });
+            return Ok(Made { found: (old, new), kept: self.shared.keep_nothing()? });
         }
         let kept = self.shared.keep_tiers(&new)?;
         self.write(|state| state.set_tiers(new.clone()));
@@ -190,6 +190,11 @@ impl Shared {
     const fn keep_tiers(&self, _: &Tiers) -> Result<Kept, RegistryError> {
         Ok(Kept::Now)
     }
+
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with a journal")]
+    const fn keep_nothing(&self) -> Result<Kept, RegistryError> {
+        Ok(Kept::Now)
+    }
 }
 
 #[cfg(feature = "journal")]
@@ -200,6 +205,11 @@ impl Shared {
 
     fn keep_tiers(&self, tiers: &Tiers) -> Result<Kept, RegistryError> {
         self.keep(&Entry::Tiers(Cow::Borrowed(tiers)))
+    }
+
+    /// What is there already may not be kept yet, or never be: then it must not be answered as if it were.
+    fn keep_nothing(&self) -> Result<Kept, RegistryError> {
+        self.journal.as_ref().map_or(Ok(Kept::Now), |journal| journal.settle().map(Kept::Later))
     }
 
     fn keep(&self, entry: &Entry<'_>) -> Result<Kept, RegistryError> {

@@ -85,6 +85,12 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 impl Office {
     pub(crate) fn new(clients: Clients, mistakes: &mut Vec<Mistake>) -> Self {
         let mut mistake = |setting, reason| mistakes.push(Mistake::Setting { setting, reason });
+        if !clients.ids.is_possible() {
+            mistake(
+                "Clients::ids",
+                format!("no text can be an id of {}; turn the numbers round", clients.ids),
+            );
+        }
         if let Some(id) = clients.fallback.as_deref().filter(|id| !clients.ids.accepts(id)) {
             mistake("Clients::fallback", format!("{id:?} is no id; {} are accepted", clients.ids));
         }
@@ -119,6 +125,17 @@ impl Office {
     ) -> Result<Grant, Refused> {
         let Some(overrides) = &self.clients.overrides else { return Err(Refused::Client) };
         overrides.admit(record, wanted)
+    }
+
+    /// Whether a client may override any limit.
+    pub(crate) fn may_override(&self, record: &ClientRecord) -> bool {
+        self.clients.overrides.as_ref().is_some_and(|overrides| overrides.may(record))
+    }
+
+    /// The most units at once that an override of a limit admits.
+    pub(crate) fn most_units(&self, limit: &str) -> u32 {
+        let most = self.clients.overrides.as_ref().and_then(|overrides| overrides.most(limit));
+        most.map_or(0, |rate| rate.burst().get())
     }
 
     /// How often the fallback client was used.
@@ -183,7 +200,8 @@ impl Office {
             Fate::Refuse => Err(Missing::Unknown),
             Fate::Create { .. } if self.bounds.as_ref().is_some_and(admits) => self.create(id).await,
             Fate::Create { .. } | Fate::Share => {
-                let record = ClientRecord::new(super::tier::DEFAULT, self.clients.now());
+                // No client has this id, so that none can be mistaken for it.
+                let record = ClientRecord::new("", self.clients.now());
                 self.found(Arc::new(record), How::Shared).await
             }
         }

@@ -1,14 +1,15 @@
 //! Limits that a request brings along.
 
 use super::{ClientRecord, Grant, RegistryError};
-use crate::Mistake;
+use crate::{Mistake, Rate};
 use http::{HeaderMap, HeaderName};
 
 /// Who may bring other limits along with a request, how, and how high. Nobody may, unless
 /// [`Clients::overrides`](super::Clients::overrides) says so.
 ///
 /// An override goes before all other limits of the client, for this request and against what it owes already: it is
-/// never a second quota. Every attempt is an event.
+/// never a second quota. What a client has taken by it beyond its own limits, it owes to them when it comes without.
+/// Every attempt is an event.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Overrides {
@@ -53,13 +54,23 @@ impl Overrides {
         parsed.map_err(|_| mistake(format!("{name:?} cannot be a header's name"))).ok()
     }
 
+    /// Whether a client may override its limits.
+    pub(super) fn may(&self, record: &ClientRecord) -> bool {
+        self.clients.contains(&record.client_id) || self.tiers.contains(&record.tier)
+    }
+
+    /// The highest rate of a limit.
+    pub(super) fn most(&self, limit: &str) -> Option<Rate> {
+        self.most.quota(limit)?.rate().ok()
+    }
+
     /// Whether a client may override its limits with these.
     pub(crate) fn admit(
         &self,
         record: &ClientRecord,
         wanted: Result<Grant, Refused>,
     ) -> Result<Grant, Refused> {
-        if !self.clients.contains(&record.client_id) && !self.tiers.contains(&record.tier) {
+        if !self.may(record) {
             return Err(Refused::Client);
         }
         let wanted = wanted?;
@@ -86,7 +97,7 @@ impl Overrides {
         for (name, quota) in &wanted.limits {
             let most = self.most.limits.get(name);
             let rates = most.and_then(|most| Some((quota.rate().ok()?, most.rate().ok()?)));
-            let fits = |(wanted, most): (crate::Rate, crate::Rate)| {
+            let fits = |(wanted, most): (Rate, Rate)| {
                 wanted.interval() >= most.interval() && wanted.burst() <= most.burst()
             };
             if !rates.is_some_and(fits) {

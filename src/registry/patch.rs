@@ -23,6 +23,8 @@ pub struct ClientPatch {
     allowed_queues: Option<Option<Vec<String>>>,
     enabled: Option<bool>,
     webhook_url: Option<Option<String>>,
+    /// The limits that an answer showed, which now is sent back.
+    shown: Option<Grant>,
 }
 
 /// A field that is `Some(None)` is removed.
@@ -79,16 +81,21 @@ impl ClientPatch {
         self
     }
 
-    /// The change that an object of JSON describes. Members that only answers have (`created_at` and the like) are left alone; `null` removes a field, where there can be none.
+    /// The change that an object of JSON describes; `null` removes a field, where there can be none.
+    ///
+    /// An answer may be sent back: members that only answers have (`created_at` and the like) are left alone, and beside
+    /// them a `rate_limit` that is in force already is not made the client's own.
     ///
     /// # Errors
     ///
     /// If a member is unknown or has a wrong type; the error names it.
     pub fn from_json(value: &Value) -> Result<Self, RegistryError> {
         let mut patch = Self::new();
+        let mut is_answer = false;
         for (name, value) in object(value, "body")? {
             match name.as_str() {
-                "client_id" | "created_at" | "updated_at" | "own_rate_limit" | "temporary_grant" => {}
+                "client_id" => {}
+                "created_at" | "updated_at" | "own_rate_limit" | "temporary_grant" => is_answer = true,
                 "tier" => patch.tier = Some(text(value, name)?),
                 "rate_limit" => patch.rate_limit = Some(grant_patch(value)?),
                 "allowed_queues" => patch.allowed_queues = Some(optional(value, |value| names(value, name))?),
@@ -106,16 +113,22 @@ impl ClientPatch {
                 }
             }
         }
+        let shown = value.get("rate_limit").filter(|limits| is_answer && !limits.is_null());
+        patch.shown = shown.map(|limits| Grant::from_json(limits, "rate_limit")).transpose()?;
         Ok(patch)
     }
 
     /// The record with the change made.
     pub(crate) fn apply(
-        self,
+        mut self,
         mut record: ClientRecord,
         tiers: &Tiers,
         now: SystemTime,
     ) -> Result<ClientRecord, RegistryError> {
+        if self.shown.is_some_and(|shown| shown == record.in_force(tiers, now)) {
+            self.rate_limit = None;
+        }
+        let moves = self.tier.is_some() || self.rate_limit.is_some();
         record.tier = self.tier.unwrap_or(record.tier);
         match self.rate_limit {
             Some(GrantPatch::Replace(grant)) => record.rate_limit = grant,
@@ -139,7 +152,11 @@ impl ClientPatch {
         record.enabled = self.enabled.unwrap_or(record.enabled);
         record.webhook_url = self.webhook_url.unwrap_or(record.webhook_url);
         record.updated_at = time::whole_millis(now);
-        record.check(tiers)?;
+        record.check()?;
+        // A client whose tier was removed is in it all the same, and can be disabled, say.
+        if moves {
+            record.check_tier(tiers)?;
+        }
         Ok(record)
     }
 }

@@ -141,19 +141,11 @@ impl ClientRecord {
     }
 
     /// What is wrong with it, if anything.
-    pub(crate) fn check(&self, tiers: &Tiers) -> Result<(), RegistryError> {
+    pub(crate) fn check(&self) -> Result<(), RegistryError> {
         if !is_tier_name(&self.tier) {
             return Err(RegistryError::invalid("tier", BAD_NAME));
         }
         self.rate_limit.check("rate_limit")?;
-        if tiers.get(&self.tier).is_none() && self.rate_limit.is_empty() {
-            let message = format!(
-                "there is no tier {:?}, only {:?}; a client in a tier of another name needs a rate_limit of its own",
-                self.tier,
-                tiers.names()
-            );
-            return Err(RegistryError::invalid("tier", message));
-        }
         self.check_resources()?;
         match &self.webhook_url {
             Some(url) if !is_web_url(url) => {
@@ -163,6 +155,19 @@ impl ClientRecord {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether there is its tier, or it needs none.
+    pub(crate) fn check_tier(&self, tiers: &Tiers) -> Result<(), RegistryError> {
+        if tiers.get(&self.tier).is_some() || !self.rate_limit.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "there is no tier {:?}, only {:?}; a client in a tier of another name needs a rate_limit of its own",
+            self.tier,
+            tiers.names()
+        );
+        Err(RegistryError::invalid("tier", message))
     }
 
     fn check_resources(&self) -> Result<(), RegistryError> {

@@ -12,7 +12,8 @@ pub struct Charge {
     pub limit: u64,
     /// How fast debt drains, and how much of it fits.
     pub rate: Rate,
-    /// The units beyond the burst that [`Op::Owe`] may leave as debt.
+    /// The units beyond the burst that may be owed: [`Op::Owe`] may leave them as debt, and so may a former charge at
+    /// another rate.
     pub max_debt: u32,
     /// What to do.
     pub op: Op,

@@ -1,6 +1,7 @@
 //! Who may use it.
 
 use crate::stage::*;
+use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
 use tidegate::*;
 
@@ -80,10 +81,29 @@ async fn open_is_for_this_machine_alone() {
         (&[("origin", "http://attacker.example")], 403),
         (&[("x-forwarded-for", "198.51.100.7")], 403),
         (&[("forwarded", "for=198.51.100.7")], 403),
+        (&[("x-forwarded-proto", "https")], 403),
+        (&[("x-real-ip", "198.51.100.7")], 403),
+        (&[("sec-fetch-site", "cross-site")], 403),
+        (&[("sec-fetch-site", "same-origin")], 403),
+        (&[("sec-fetch-site", "none")], 200),
         (&[("x-admin-key", "wrong")], 401),
     ] {
         let answer = stage.send(None, "GET", "/admin/tiers", headers, "").await;
         assert_eq!(answer.status, status, "{headers:?} {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn no_answer_is_kept_by_a_cache() {
+    let stage = Stage::new().await;
+    stage.post("/admin/clients/set", json!({ "client_id": "ann" })).await;
+    for path in ["/admin/clients", "/admin/openapi.json", "/admin/nonsense"] {
+        let answer = stage.ask("GET", path, Value::Null).await;
+        assert_eq!(answer.headers["cache-control"], "no-store", "{path}");
+    }
+    for headers in [&[("x-client-id", "ann")][..], &[]] {
+        let answer = stage.send(None, "GET", "/v1/rate-limit", headers, "").await;
+        assert_eq!(answer.headers["cache-control"], "no-store");
     }
 }
 

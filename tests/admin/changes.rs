@@ -16,7 +16,7 @@ async fn usage_is_told_and_forgiven() {
     let expected = json!({ "client_id": "ann", "limits": [
         { "rule": "api", "limit": "requests", "quota": "10/minute", "used": 4, "remaining": 6, "reset": 24, "shadow": false },
         { "rule": "api", "limit": "all", "quota": "1000/hour", "used": 4, "remaining": 996, "reset": 15, "shadow": false },
-    ] });
+    ], "concurrency": [] });
     assert_eq!(usage, expected);
     let path = "/admin/clients/usage?client_id=ann&route=/exports/%7Bid%7D";
     let exports = stage.get(path).await["limits"][2].clone();
@@ -143,7 +143,7 @@ async fn limits_and_the_policy_are_told_and_changed() {
     let policy = stage.get("/admin/policy").await;
     let rule = json!({
         "rule": "exports", "methods": [], "routes": ["/exports/{id}"], "shadow": false, "only": false,
-        "by_hand": false, "registered": true, "limits": [limits[2]],
+        "by_hand": false, "registered": true, "limits": [limits[2]], "concurrency": [],
     });
     assert_eq!(policy["rules"][1], rule);
     assert_eq!(policy["rules"][0]["limits"][1]["quota"], "3/hour");

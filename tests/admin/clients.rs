@@ -177,8 +177,8 @@ async fn tiers_are_listed_and_changed_live() {
 
     for (body, field) in [
         (json!({ "requests_per_min": 1 }), "tier"),
-        (json!({ "tier": "free", "requests_per_min": 0 }), "tiers.requests_per_min"),
-        (json!({ "tier": "free", "burst": 1 }), "tiers.burst"),
+        (json!({ "tier": "free", "requests_per_min": 0 }), "requests_per_min"),
+        (json!({ "tier": "free", "burst": 1 }), "burst"),
         (json!({ "tier": "default", "requests_per_min": 1 }), "tiers.default"),
     ] {
         stage.ask("POST", "/admin/tiers/set", body).await.is_problem(400, Some(field));
@@ -214,6 +214,7 @@ async fn other_methods_are_answered_with_405_and_allow() {
         ("/admin/tiers/delete", "DELETE"),
         ("/admin/limits", "GET, HEAD"),
         ("/admin/limits/set", "POST, PUT"),
+        ("/admin/concurrency/set", "POST, PUT"),
         ("/admin/policy", "GET, HEAD"),
         ("/admin/openapi.json", "GET, HEAD"),
         ("/v1/rate-limit", "GET, HEAD"),

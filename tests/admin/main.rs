@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
 mod access;
+mod banned;
 mod changes;
 mod clients;
+mod concurrency;
 mod document;
+mod faults;
 mod stage;

@@ -213,6 +213,7 @@ fn what_cannot_be_granted_is_a_mistake() {
         ),
         (policy(), None, ".clients("),
         (policy(), Some(office().fallback("x")), "\"x\" is no id"),
+        (policy(), Some(office().ids(IdRule::new(9, 5))), "turn the numbers round"),
         (
             policy(),
             Some(office().unknown(UnknownClients::create().each_address(Quota::per_minute(0)))),

@@ -172,6 +172,33 @@ fn ids_keep_to_the_rule() {
     assert!(invalid(set(&clients, "a.b@cd", json!({}))).1.contains("1 to 5"));
 }
 
+/// Answers show what is in force, and whoever changes one and sends it back wants no more than that change.
+#[test]
+fn an_answer_that_is_sent_back_does_not_make_what_it_shows_the_client_s_own() {
+    let (clients, clock) = office();
+    let answer = |limits: Value| json!({ "created_at": "2026-01-01T00:00:00Z", "rate_limit": limits, "enabled": false });
+    let premium = json!({ "max_concurrent": 20, "requests_per_min": 1000 });
+    set(&clients, "ann", json!({ "tier": "premium" })).unwrap();
+    assert!(set(&clients, "ann", answer(premium.clone())).unwrap().own().is_empty());
+    now(clients.grant("ann", Grant::new().requests_per_min(9_000), Duration::from_secs(60))).unwrap();
+    let granted = json!({ "max_concurrent": 20, "requests_per_min": 9000 });
+    assert!(
+        set(&clients, "ann", answer(granted.clone())).unwrap().own().is_empty(),
+        "nor what ends by itself"
+    );
+    let mut moved = answer(granted);
+    moved["tier"] = json!("free");
+    assert!(set(&clients, "ann", moved).unwrap().own().is_empty());
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(in_force(&clients, "ann"), (1, 10));
+    let other = json!({ "max_concurrent": 1, "requests_per_min": 11 });
+    set(&clients, "ann", answer(other)).unwrap();
+    assert_eq!(in_force(&clients, "ann"), (1, 11), "what was changed in it is");
+    set(&clients, "bob", json!({ "tier": "premium", "rate_limit": premium })).unwrap();
+    set(&clients, "bob", json!({ "tier": "free" })).unwrap();
+    assert_eq!(in_force(&clients, "bob"), (20, 1000), "and so is what was no answer");
+}
+
 #[test]
 fn tiers_are_checked_too() {
     let (clients, _) = office();
@@ -187,6 +214,9 @@ fn tiers_are_checked_too() {
     assert_eq!(in_force(&clients, "ann"), (9, 40));
     assert_eq!(now(clients.remove_tier("new")).unwrap().concurrency(), Some(9));
     assert_eq!(in_force(&clients, "ann"), (4, 40), "a tier that is gone is the default one");
+    let off = set(&clients, "ann", json!({ "enabled": false })).unwrap();
+    assert_eq!((off.is_enabled(), off.tier()), (false, "new"), "what is not about its tier can be changed");
+    assert_eq!(invalid(set(&clients, "ann", json!({ "tier": "new" }))).0, "tier");
     assert_eq!(invalid(now(clients.remove_tier("default"))).0, "tier");
     assert!(matches!(now(clients.remove_tier("new")), Err(RegistryError::NotFound { .. })));
 }

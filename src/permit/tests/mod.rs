@@ -16,7 +16,7 @@ fn key(number: u64) -> Key {
 }
 
 fn demand(number: u64, max: u32, queue: u32) -> Demand {
-    Demand { key: key(number), limit: number as u32, max, queue }
+    Demand { key: key(number), limit: number as u32, max, own: false, queue }
 }
 
 fn room() -> Permits {

@@ -37,8 +37,8 @@ pub(super) fn open(path: &Path, mut state: State) -> Result<(State, Opened), Jou
         if !MAGIC.starts_with(&bytes[..bytes.len().min(MAGIC.len())]) {
             return Err(foreign());
         }
-        let opened = rewrite(path, &state, 0).map_err(io)?;
-        return Ok((state, opened));
+        let (opened, placed) = rewrite(path, &state, 0).map_err(io)?;
+        return placed.map(|()| (state, opened)).map_err(io);
     }
     let start = entry::read_start(&bytes).ok_or_else(foreign)?;
     let (mut end, mut next) = (START, start);
@@ -72,7 +72,10 @@ pub(super) fn open(path: &Path, mut state: State) -> Result<(State, Opened), Jou
 
 /// Writes all that there is into a new file, and puts it in place of the old one once it is whole.
 /// `end` is the number of the next change, so that changes which come meanwhile have their number already.
-pub(super) fn rewrite(path: &Path, state: &State, end: u64) -> io::Result<Opened> {
+///
+/// Once it is in its place there is no way back to the old one, so that nothing may fail from then on but what is told
+/// beside it: whether the place is kept.
+pub(super) fn rewrite(path: &Path, state: &State, end: u64) -> io::Result<(Opened, io::Result<()>)> {
     // Each of these was a change once, so that there are no more of them than of changes.
     let entries = state.records.len() + usize::from(state.tiers_set);
     let mut next = end.saturating_sub(entries as u64);
@@ -96,13 +99,13 @@ pub(super) fn rewrite(path: &Path, state: &State, end: u64) -> io::Result<Opened
     file.sync_all()?;
     fs::rename(&new, path)?;
     // The directory has to know of it too, where directories can be opened.
-    if let Ok(directory) =
-        File::open(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
-    {
-        directory.sync_all()?;
-    }
-    let file = OpenOptions::new().append(true).open(path)?;
-    Ok(Opened { file, path: path.to_owned(), next, bytes: bytes.len() as u64 })
+    let placed =
+        match File::open(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))) {
+            Ok(directory) => directory.sync_all(),
+            Err(_) => Ok(()),
+        };
+    // The file is written at its end from here on, because that is where it was left.
+    Ok((Opened { file, path: path.to_owned(), next, bytes: bytes.len() as u64 }, placed))
 }
 
 impl State {

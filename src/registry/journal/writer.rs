@@ -75,8 +75,22 @@ impl Journal {
         let ticket = state.taken;
         drop(state);
         self.queue.work.notify_one();
+        Ok(self.kept(ticket))
+    }
+
+    /// Answers once all changes that were taken until now are kept.
+    pub(in super::super) fn settle(&self) -> Result<RegistryAnswer<()>, RegistryError> {
+        let state = self.queue.lock();
+        match &state.failed {
+            Some(error) => Err(RegistryError::unavailable(error.clone())),
+            None if state.kept == state.taken => Ok(RegistryAnswer::now(Ok(()))),
+            None => Ok(self.kept(state.taken)),
+        }
+    }
+
+    fn kept(&self, ticket: u64) -> RegistryAnswer<()> {
         let queue = self.queue.clone();
-        Ok(RegistryAnswer::later(std::future::poll_fn(move |cx| {
+        RegistryAnswer::later(std::future::poll_fn(move |cx| {
             let mut state = queue.lock();
             if state.kept >= ticket {
                 return Poll::Ready(Ok(()));
@@ -88,7 +102,7 @@ impl Journal {
                 state.wakers.push(cx.waker().clone());
             }
             Poll::Pending
-        })))
+        }))
     }
 }
 
@@ -125,7 +139,7 @@ impl Writer {
             while state.bytes.is_empty() && !state.closed {
                 state = self.queue.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            if state.bytes.is_empty() {
+            if state.bytes.is_empty() || state.failed.is_some() {
                 return;
             }
             let (bytes, taken) = (mem::take(&mut state.bytes), state.taken);
@@ -174,9 +188,9 @@ impl Writer {
         drop(shared);
         let result = file::rewrite(&self.opened.path, &snapshot, next);
         match result {
-            Ok(opened) => {
+            Ok((opened, placed)) => {
                 (self.last, self.opened) = (opened.bytes, opened);
-                self.finish(taken, None);
+                self.finish(taken, placed.err().map(|error| format!("{:?}: {error}", self.opened.path)));
                 Ok(())
             }
             Err(error) => {
