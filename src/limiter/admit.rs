@@ -35,7 +35,7 @@ impl Inner {
     pub(crate) fn admit(&self, head: &RequestHead<'_>, charged: &mut Charged, known: &[Known]) -> Admission {
         let mut asking = Asking::new(self, head, known);
         if self.policy.has_exemptions {
-            match self.exempt(&mut asking) {
+            match self.exempt(&asking, known) {
                 Admission::Decided => {}
                 exempt => return exempt,
             }
@@ -82,10 +82,14 @@ impl Inner {
 
     /// What the lists and other exemptions make of a request; `Decided` where that is left to the limits.
     #[inline(never)]
-    fn exempt(&self, asking: &mut Asking<'_>) -> Admission {
+    fn exempt(&self, asking: &Asking<'_>, known: &[Known]) -> Admission {
         let head = asking.head;
-        if let Some((client, time)) = self.banned(head) {
-            return self.reject(Reason::Banned { retry_after: time }, Some(client), *head);
+        match self.banned(head, known) {
+            Ok(None) => {}
+            Ok(Some((client, time))) => {
+                return self.reject(Reason::Banned { retry_after: time }, Some(client), *head);
+            }
+            Err(lookup) => return Admission::Waiting(Pending::registry(lookup, known)),
         }
         match asking.standing() {
             Ok(Standing::Allowed) => Admission::Free,

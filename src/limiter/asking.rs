@@ -212,7 +212,7 @@ impl<'a> Asking<'a> {
                 looked.outcome
             }
         };
-        outcome.map(Some).map_err(|denied| {
+        outcome.and_then(Granted::enabled).map(Some).map_err(|denied| {
             Stop::Refused(match denied {
                 Denied::Rejected(rejection) => Reason::Unidentified(rejection),
                 Denied::Down(_) => Reason::StoreDown { retry_after: REGISTRY_RETRY },

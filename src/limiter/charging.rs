@@ -129,8 +129,11 @@ impl<'a> Charging<'a> {
         };
         let goes_by_lists = self.act != Act::Reset && inner.policy.has_exemptions;
         if goes_by_lists {
-            if let Some(retry_after) = inner.banned_client(self.key) {
-                return Err(ChargeError::Banned { retry_after });
+            let looked = known.clone().map(|outcome| (self.key, outcome));
+            match inner.banned_client(rule, self.key, self.who.as_deref(), looked.as_slice()) {
+                Ok(None) => {}
+                Ok(Some(retry_after)) => return Err(ChargeError::Banned { retry_after }),
+                Err(lookup) => return Ok(Some(Pending::registry(lookup, &[]))),
             }
             if self.is_on(&inner.policy.blocked) {
                 return Err(ChargeError::Blocked);
@@ -200,6 +203,10 @@ impl<'a> Charging<'a> {
             }
         };
         match outcome {
+            Ok(granted) if self.act.takes() => {
+                let granted = granted.enabled()?;
+                self.collect_granted(rule, &granted, charged, demands).map(|()| None)
+            }
             Ok(granted) => self.collect_granted(rule, &granted, charged, demands).map(|()| None),
             Err(denied) => Err(denied.into()),
         }

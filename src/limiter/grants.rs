@@ -133,14 +133,10 @@ impl Grants {
             Ok(found) => {
                 let how = found.how;
                 let granted = self.granted(found);
-                let enabled = granted.record.is_enabled();
-                if matches!(how, How::Known | How::Created) && enabled {
+                if matches!(how, How::Known | How::Created) && granted.record.is_enabled() {
                     self.keep(key, granted.clone(), epoch);
                 }
-                let disabled = Denied::Rejected(Rejection::DisabledClient);
-                // Of whoever is only asked after, what it owes can be told all the same.
-                let outcome = if enabled || address.is_none() { Ok(granted) } else { Err(disabled) };
-                Looked { outcome, created: how == How::Created }
+                Looked { outcome: Ok(granted), created: how == How::Created }
             }
             Err(missing) => {
                 let denied = match missing {
@@ -228,6 +224,17 @@ impl Grants {
 }
 
 impl Granted {
+    /// The same, unless the client is disabled: what it owes can be told all the same, but it may not send requests.
+    pub(super) fn enabled(self) -> Outcome {
+        let disabled = Denied::Rejected(Rejection::DisabledClient);
+        if self.record.is_enabled() { Ok(self) } else { Err(disabled) }
+    }
+
+    /// Whether nobody else is counted with the client.
+    pub(super) const fn is_own(&self) -> bool {
+        !self.is_fallback
+    }
+
     /// The rate of a limit, where the client was granted one.
     #[inline]
     pub(super) fn rate(&self, granted: Option<usize>) -> Option<Rate> {

@@ -3,6 +3,7 @@
 mod admit;
 mod asking;
 mod ban;
+mod banned;
 mod builder;
 mod charge_error;
 mod charging;

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bans;
 mod distant;
 mod granted;
 mod live;
