@@ -5,6 +5,7 @@
 
 mod asked;
 mod auth;
+mod bans;
 mod bodies;
 mod clients;
 mod grants;
@@ -15,6 +16,7 @@ mod problem;
 mod tiers;
 mod usage;
 mod views;
+mod whom;
 
 use crate::{
     BuildError, ClientRecord, Clients, KeyHash, Limiter, Mistake, RegistryError,
@@ -98,6 +100,9 @@ impl Admin {
         let router = route(router, "/admin/tiers/delete", "DELETE", delete(tiers::delete));
         let router = route(router, "/admin/limits", "GET, HEAD", get(policy::limits));
         let router = route(router, "/admin/limits/set", "POST, PUT", post(policy::set).put(policy::set));
+        let router = route(router, "/admin/bans", "GET, HEAD", get(bans::list));
+        let router = route(router, "/admin/bans/set", "POST, PUT", post(bans::set).put(bans::set));
+        let router = route(router, "/admin/bans/delete", "DELETE", delete(bans::delete));
         let router = route(router, "/admin/policy", "GET, HEAD", get(policy::get));
         let router = route(router, "/admin/openapi.json", "GET, HEAD", get(openapi::document));
         // No fallback, because of two routers with one only one could be merged.

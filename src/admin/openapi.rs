@@ -1,6 +1,6 @@
 //! The OpenAPI document.
 
-use super::{clients, grants, keys, policy, problem::ProblemBody, tiers, usage};
+use super::{bans, clients, grants, keys, policy, problem::ProblemBody, tiers, usage};
 use axum::Json;
 use utoipa::{
     Modify, OpenApi,
@@ -21,6 +21,7 @@ use utoipa::{
         grants::get, grants::set, grants::delete,
         tiers::list, tiers::set, tiers::delete,
         policy::get, policy::limits, policy::set,
+        bans::list, bans::set, bans::delete,
         document,
     ),
     components(schemas(ProblemBody)),

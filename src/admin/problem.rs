@@ -1,6 +1,6 @@
 //! What went wrong, as problem details (RFC 9457) with the members `error` and `message` beside.
 
-use crate::{ChargeError, RegistryError, Rejection};
+use crate::{BanError, ChargeError, RegistryError, Rejection, response::whole_seconds};
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
@@ -94,8 +94,22 @@ impl From<ChargeError> for Problem {
         match error {
             ChargeError::Rejected(rejection) => rejection.into(),
             ChargeError::Blocked => Self::new(StatusCode::FORBIDDEN, error.to_string()),
+            ChargeError::Banned { retry_after } => {
+                let wait = whole_seconds(retry_after).max(1);
+                Self::new(StatusCode::FORBIDDEN, error.to_string()).with(header::RETRY_AFTER, wait.into())
+            }
             _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         }
+    }
+}
+
+impl From<BanError> for Problem {
+    fn from(error: BanError) -> Self {
+        let status = match error {
+            BanError::Off => StatusCode::CONFLICT,
+            BanError::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error.to_string())
     }
 }
 

@@ -5,9 +5,9 @@ use super::{
     asked::Asked,
     auth::ADMIN_KEY,
     problem::{Problem, ProblemBody},
-    views::{LimitUsage, Limits, OwnLimits, Usage},
+    views::{BanView, LimitUsage, Limits, OwnLimits, Usage},
 };
-use crate::{Client, Identity, RequestHead, policy::Scope};
+use crate::{Charging, Client, Identity, RequestHead, policy::Scope};
 use axum::{
     Json,
     extract::{Request, State},
@@ -33,8 +33,8 @@ pub(super) async fn get(State(office): State<Arc<Office>>, request: Request) -> 
     let (client_id, route) = (asked.required("client_id")?, asked.query("route")?);
     office.record(&client_id).await?;
     let client = office.limiter.client(&Identity::name(client_id.clone()));
-    let limits = office.usage(&client, route.as_deref()).await?;
-    Ok(Json(Usage { client_id, limits }))
+    let limits = office.usage(&client, route.as_deref(), Client::look).await?;
+    Ok(Json(office.used(client_id, limits)))
 }
 
 /// Forgives what a client owes, except what all clients share, and limits per route other than `route`.
@@ -57,7 +57,7 @@ pub(super) async fn reset(
     let (client_id, route) = (asked.required("client_id")?, asked.query("route")?);
     office.record(&client_id).await?;
     let client = office.limiter.client(&Identity::name(client_id.clone()));
-    let before = office.usage(&client, route.as_deref()).await?;
+    let before = office.usage(&client, route.as_deref(), Client::look).await?;
     for rule in office.limiter.inner.policy.rules.iter().filter(|rule| rule.registered) {
         let resetting = client.reset(&rule.name);
         match route.as_deref() {
@@ -65,9 +65,9 @@ pub(super) async fn reset(
             None => resetting.await?,
         };
     }
-    let limits = office.usage(&client, route.as_deref()).await?;
+    let limits = office.usage(&client, route.as_deref(), Client::look).await?;
     office.tell(&asked.actor, "reset client", &client_id, Some(&before), Some(&limits));
-    Ok(Json(Usage { client_id, limits }))
+    Ok(Json(office.used(client_id, limits)))
 }
 
 /// What the caller may do and has done. It is not counted. Any other client's is told to admins alone.
@@ -93,9 +93,9 @@ pub(super) async fn own(
     if let Some(id) = id.filter(|_| is_admin) {
         office.record(&id).await?;
         let client = office.limiter.client(&Identity::name(id));
-        return office.own_limits(&client).await.map(Json);
+        return office.own_limits(&client, Client::look).await.map(Json);
     }
-    let own = office.own_limits(&caller?).await?;
+    let own = office.own_limits(&caller?, Client::peek).await?;
     match Asked::new(&request).query("client_id")? {
         Some(id) if id != own.client_id => {
             Err(Problem::new(StatusCode::FORBIDDEN, "another client's limits are told to admins alone"))
@@ -104,13 +104,26 @@ pub(super) async fn own(
     }
 }
 
+/// As an operator or as the client itself, who is told nothing while it is banned.
+type Ask = for<'a> fn(&'a Client, &'a str) -> Charging<'a>;
+
 impl Office {
-    /// What a client has used of the limits that go by clients of the registry.
-    async fn usage(&self, client: &Client, route: Option<&str>) -> Result<Vec<LimitUsage>, Problem> {
+    fn used(&self, client_id: String, limits: Vec<LimitUsage>) -> Usage {
+        let ban = self.limiter.ban_of(&Identity::name(&*client_id));
+        Usage { banned: ban.as_ref().map(BanView::from), client_id, limits }
+    }
+
+    /// What a client has used of the limits that go by clients of the registry; `ask` is how it is asked for.
+    async fn usage(
+        &self,
+        client: &Client,
+        route: Option<&str>,
+        ask: Ask,
+    ) -> Result<Vec<LimitUsage>, Problem> {
         let policy = &self.limiter.inner.policy;
         let mut limits = Vec::new();
         for rule in policy.rules.iter().filter(|rule| rule.registered && !rule.limits.is_empty()) {
-            let peek = client.peek(&rule.name).cost(0);
+            let peek = ask(client, &rule.name).cost(0);
             let decision = match route {
                 Some(route) => peek.route(route).await?,
                 None => peek.await?,
@@ -124,7 +137,7 @@ impl Office {
         Ok(limits)
     }
 
-    async fn own_limits(&self, client: &Client) -> Result<OwnLimits, Problem> {
+    async fn own_limits(&self, client: &Client, ask: Ask) -> Result<OwnLimits, Problem> {
         let known = client.lookup().await;
         let Some(found) = known.transpose()? else {
             return Err(Problem::new(
@@ -137,7 +150,7 @@ impl Office {
         }
         let tiers = self.clients.tiers().await?;
         let grant = found.in_force(&tiers, self.clients.now());
-        let limits = self.usage(client, None).await?;
+        let limits = self.usage(client, None, ask).await?;
         let requests = limits.iter().find(|limit| limit.limit == crate::registry::REQUESTS);
         Ok(OwnLimits {
             client_id: found.client_id().to_owned(),

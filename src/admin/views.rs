@@ -1,6 +1,10 @@
 //! What the admin API answers.
 
-use crate::{ApiKey, ClientRecord, Grant, IssuedKey, LimitStatus, TemporaryGrant, Tiers, registry::to_text};
+use super::whom::handle;
+use crate::{
+    ApiKey, Banned, ClientRecord, Grant, IssuedKey, LimitStatus, TemporaryGrant, Tiers, registry::to_text,
+    response::whole_seconds,
+};
 use serde::Serialize;
 use std::{collections::BTreeMap, time::SystemTime};
 use utoipa::ToSchema;
@@ -186,10 +190,52 @@ impl From<LimitStatus<'_>> for LimitUsage {
             quota: status.quota().to_string(),
             used: status.rate().burst().get() - status.remaining(),
             remaining: status.remaining(),
-            reset: crate::response::whole_seconds(status.reading().reset_after()),
+            reset: whole_seconds(status.reading().reset_after()),
             shadow: status.is_shadow(),
         }
     }
+}
+
+/// A ban in force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BanView {
+    /// By which it can be lifted.
+    #[schema(pattern = "^[0-9a-f]{32}$")]
+    handle: String,
+    /// Who is banned, as logs name it.
+    client: String,
+    /// Its id or name, where that is what is banned.
+    client_id: Option<String>,
+    /// Seconds that it takes yet, rounded up.
+    remaining: u64,
+    /// Which ban in a row it is; 0 for one by hand.
+    times: u32,
+}
+
+impl BanView {
+    /// As audit events name it.
+    pub(super) fn subject(&self) -> &str {
+        self.client_id.as_ref().unwrap_or(&self.client)
+    }
+}
+
+impl From<&Banned> for BanView {
+    fn from(ban: &Banned) -> Self {
+        Self {
+            handle: handle(ban.key()),
+            client: ban.client().to_string(),
+            client_id: ban.name().map(str::to_owned),
+            remaining: whole_seconds(ban.remaining()),
+            times: ban.times(),
+        }
+    }
+}
+
+/// The bans in force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BanList {
+    pub(super) bans: Vec<BanView>,
+    pub(super) count: usize,
 }
 
 /// What a client has used.
@@ -197,6 +243,8 @@ impl From<LimitStatus<'_>> for LimitUsage {
 pub(super) struct Usage {
     pub(super) client_id: String,
     pub(super) limits: Vec<LimitUsage>,
+    /// Its ban, if one is in force.
+    pub(super) banned: Option<BanView>,
 }
 
 /// What a client may do and has done.

@@ -142,14 +142,14 @@ impl Bans {
         record.sentence()
     }
 
-    /// Ends a client's ban and forgets what it has on record; answers whether it was banned.
-    pub(crate) fn lift(&self, key: Key, now: u64) -> Option<ClientLabel> {
+    /// Ends a client's ban and forgets what it has on record; answers with the ban, if one was in force.
+    pub(crate) fn lift(&self, key: Key, now: u64) -> Option<Named> {
         let mut part = self.part(key);
         let number = part.find(key)?;
         let record = part.records.remove(key.lo, number);
-        let sentence = record.sentence()?;
+        record.sentence()?;
         self.banned.fetch_sub(1, Relaxed);
-        (sentence.until > now).then_some(sentence.label)
+        record.named(now)
     }
 
     /// The client's ban, if it is in force, and its name. Unlike [`check`](Self::check) it changes nothing.

@@ -10,7 +10,7 @@ use crate::{
 use std::{error::Error, fmt, time::Duration};
 
 /// A ban in force.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Banned {
     key: Key,
     label: ClientLabel,
@@ -98,16 +98,17 @@ impl Limiter {
     /// # Errors
     ///
     /// If the policy has no bans, or all room is taken by other bans.
-    pub fn ban(&self, identity: &Identity<'_>, time: Duration) -> Result<(), BanError> {
+    pub fn ban(&self, identity: &Identity<'_>, time: Duration) -> Result<Banned, BanError> {
         let (inner, key) = (&self.inner, identity.key(&self.inner.keys));
+        let now = inner.engine.now();
         let bans = inner.bans.as_ref().ok_or(BanError::Off)?;
         let mut released = Released::new();
         let suspect = Suspect { key, label: identity.label(key), name: identity.as_name() };
-        let sentence = bans.ban(suspect, nanos(time), inner.engine.now(), &mut released);
+        let sentence = bans.ban(suspect, nanos(time), now, &mut released);
         inner.report_released(released);
         let sentence = sentence.ok_or(BanError::NoRoom)?;
         inner.report_banned(&sentence, &inner.occasion(Some(sentence.label), None, None));
-        Ok(())
+        Ok(inner.shown((sentence, identity.as_name().map(Into::into)), now))
     }
 
     /// Ends a client's ban and forgets its refusals; answers whether it was banned.
@@ -117,10 +118,15 @@ impl Limiter {
 
     /// The same for one of the [bans](Self::bans).
     pub fn lift_ban_of(&self, key: Key) -> bool {
-        let inner = &self.inner;
-        let lifted = inner.bans.as_ref().and_then(|bans| bans.lift(key, inner.engine.now()));
-        inner.report_released(lifted.into_iter().collect());
-        lifted.is_some()
+        self.lift(key).is_some()
+    }
+
+    /// The ban that was lifted, if there was one.
+    pub(crate) fn lift(&self, key: Key) -> Option<Banned> {
+        let (inner, now) = (&self.inner, self.inner.engine.now());
+        let lifted = inner.bans.as_ref()?.lift(key, now)?;
+        inner.report_released([lifted.0.label].into_iter().collect());
+        Some(inner.shown(lifted, now))
     }
 
     /// How many refusals were not noted since the start, because all room was taken by bans. If it grows, let the policy's

@@ -30,6 +30,8 @@ pub struct Charging<'a> {
     route: Option<&'a str>,
     cost: Option<u32>,
     act: Act,
+    /// Whether bans and lists do not matter.
+    by_operator: bool,
     who: Option<Arc<Who>>,
     address: Option<IpAddr>,
     resource: Option<&'a str>,
@@ -66,6 +68,7 @@ impl<'a> Charging<'a> {
             route: None,
             cost: None,
             act: Act::Take,
+            by_operator: false,
             who,
             address: None,
             resource: None,
@@ -85,6 +88,12 @@ impl<'a> Charging<'a> {
 
     pub(super) const fn forgiving(mut self) -> Self {
         self.act = Act::Reset;
+        self.by_operator()
+    }
+
+    /// Goes by no ban and no list: what a client owes can be told and forgiven all the same.
+    pub(super) const fn by_operator(mut self) -> Self {
+        self.by_operator = true;
         self
     }
 
@@ -127,7 +136,7 @@ impl<'a> Charging<'a> {
             let known = inner.policy.rules.iter().map(|rule| rule.name.clone()).collect();
             return Err(ChargeError::UnknownRule { rule: self.rule.to_owned(), known });
         };
-        let goes_by_lists = self.act != Act::Reset && inner.policy.has_exemptions;
+        let goes_by_lists = !self.by_operator && inner.policy.has_exemptions;
         if goes_by_lists {
             let looked = known.clone().map(|outcome| (self.key, outcome));
             match inner.banned_client(rule, self.key, self.who.as_deref(), looked.as_slice()) {

@@ -59,6 +59,12 @@ impl Client {
         self.charge(rule).only_asking()
     }
 
+    /// The same for an operator, who is also told of clients that are banned or listed.
+    #[cfg(feature = "admin")]
+    pub(crate) fn look<'a>(&'a self, rule: &'a str) -> Charging<'a> {
+        self.peek(rule).by_operator()
+    }
+
     /// Forgives everything that the client owes to the limits of a rule, but not what it shares with all clients.
     pub fn reset<'a>(&'a self, rule: &'a str) -> Charging<'a> {
         self.charge(rule).forgiving()
