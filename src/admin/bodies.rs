@@ -107,3 +107,17 @@ pub(super) struct HeaderOf {
     #[schema(min_length = 1)]
     value: String,
 }
+
+/// Entries to be put on a list, one at least.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddToList {
+    #[schema(inline)]
+    list: super::lists::Named,
+    /// Such as `192.0.2.7` and `10.0.0.0/8`.
+    networks: Option<Vec<String>>,
+    /// Clients by their ids, however they come.
+    client_ids: Option<Vec<String>>,
+    /// Keys, each for itself.
+    api_keys: Option<Vec<String>>,
+}

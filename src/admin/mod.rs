@@ -10,6 +10,7 @@ mod bodies;
 mod clients;
 mod grants;
 mod keys;
+mod lists;
 mod openapi;
 mod policy;
 mod problem;
@@ -103,6 +104,9 @@ impl Admin {
         let router = route(router, "/admin/bans", "GET, HEAD", get(bans::list));
         let router = route(router, "/admin/bans/set", "POST, PUT", post(bans::set).put(bans::set));
         let router = route(router, "/admin/bans/delete", "DELETE", delete(bans::delete));
+        let router = route(router, "/admin/lists", "GET, HEAD", get(lists::get));
+        let router = route(router, "/admin/lists/add", "POST, PUT", post(lists::add).put(lists::add));
+        let router = route(router, "/admin/lists/delete", "DELETE", delete(lists::delete));
         let router = route(router, "/admin/policy", "GET, HEAD", get(policy::get));
         let router = route(router, "/admin/openapi.json", "GET, HEAD", get(openapi::document));
         // No fallback, because of two routers with one only one could be merged.

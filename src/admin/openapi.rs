@@ -1,6 +1,6 @@
 //! The OpenAPI document.
 
-use super::{bans, clients, grants, keys, policy, problem::ProblemBody, tiers, usage};
+use super::{bans, clients, grants, keys, lists, policy, problem::ProblemBody, tiers, usage};
 use axum::Json;
 use utoipa::{
     Modify, OpenApi,
@@ -22,6 +22,7 @@ use utoipa::{
         tiers::list, tiers::set, tiers::delete,
         policy::get, policy::limits, policy::set,
         bans::list, bans::set, bans::delete,
+        lists::get, lists::add, lists::delete,
         document,
     ),
     components(schemas(ProblemBody)),

@@ -2,8 +2,8 @@
 
 use super::whom::handle;
 use crate::{
-    ApiKey, Banned, ClientRecord, Grant, IssuedKey, LimitStatus, TemporaryGrant, Tiers, registry::to_text,
-    response::whole_seconds,
+    ApiKey, Banned, ClientRecord, Grant, IssuedKey, LimitStatus, ListEntry, TemporaryGrant, Tiers,
+    registry::to_text, response::whole_seconds,
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, time::SystemTime};
@@ -236,6 +236,38 @@ impl From<&Banned> for BanView {
 pub(super) struct BanList {
     pub(super) bans: Vec<BanView>,
     pub(super) count: usize,
+}
+
+/// An entry of a list: a network, or somebody's identity.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EntryView {
+    /// The network, such as `10.0.0.0/8`.
+    network: Option<String>,
+    /// By which an identity can be deleted.
+    #[schema(pattern = "^[0-9a-f]{32}$")]
+    handle: Option<String>,
+    /// The identity, as logs name it.
+    client: Option<String>,
+    /// Its id or name, where that is on the list.
+    client_id: Option<String>,
+}
+
+impl From<&ListEntry> for EntryView {
+    fn from(entry: &ListEntry) -> Self {
+        Self {
+            network: entry.network(),
+            handle: entry.key().map(handle),
+            client: entry.key().map(|_| entry.to_string()),
+            client_id: entry.name().map(str::to_owned),
+        }
+    }
+}
+
+/// The lists in force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ListsView {
+    pub(super) allow: Vec<EntryView>,
+    pub(super) block: Vec<EntryView>,
 }
 
 /// What a client has used.

@@ -34,7 +34,7 @@ impl Inner {
     /// were looked up elsewhere for it.
     pub(crate) fn admit(&self, head: &RequestHead<'_>, charged: &mut Charged, known: &[Known]) -> Admission {
         let mut asking = Asking::new(self, head, known);
-        if self.policy.has_exemptions {
+        if self.policy.lists.exempts() {
             match self.exempt(&asking, known) {
                 Admission::Decided => {}
                 exempt => return exempt,
@@ -91,12 +91,13 @@ impl Inner {
             }
             Err(lookup) => return Admission::Waiting(Pending::registry(lookup, known)),
         }
-        match asking.standing() {
+        match asking.standing(known) {
             Ok(Standing::Allowed) => Admission::Free,
             Ok(Standing::Unlisted) if self.policy.exempt_preflights && is_preflight(*head) => Admission::Free,
             Ok(Standing::Unlisted) => Admission::Decided,
             Ok(Standing::Blocked(client)) => self.reject(Reason::Blocked, Some(client), *head),
-            Err(rejection) => self.reject(Reason::Unidentified(rejection), None, *head),
+            Err(Stop::Refused(reason)) => self.reject(reason, None, *head),
+            Err(Stop::Unknown(lookup)) => Admission::Waiting(Pending::registry(lookup, known)),
         }
     }
 

@@ -55,29 +55,37 @@ impl Inner {
         Ok(None)
     }
 
-    /// The ban of a client that is charged by hand under a rule.
-    pub(super) fn banned_client(
+    /// The ban of a client that is charged by hand, by its own key and by that of the client of the registry that it is.
+    pub(super) fn banned_client(&self, key: Key, client: Option<Key>) -> Option<Duration> {
+        let bans = self.bans.as_ref().filter(|bans| bans.any())?;
+        let mut keys = [Some(key), client].into_iter().flatten();
+        keys.find_map(|key| self.banned_key(bans, key)).map(|(_, time)| time)
+    }
+
+    /// What a client that is charged by hand under a rule is banned under, or on a list, where that is to be known.
+    pub(super) fn client_by_hand(
         &self,
         rule: &CompiledRule,
         key: Key,
         who: Option<&Who>,
         known: &[Known],
-    ) -> Result<Option<Duration>, Lookup> {
-        let Some(bans) = self.bans.as_ref().filter(|bans| bans.any()) else { return Ok(None) };
-        let mut ban = self.banned_key(bans, key);
-        if let Some(who) = who.filter(|_| ban.is_none() && rule.registered) {
-            let client = match who {
-                Who::Id(id) => Some(Identity::name(id).key(&self.keys)),
-                Who::Nobody => self.stand_in(),
-                Who::Secret(_) => self.owner_key(key, || who.clone(), known)?,
-            };
-            ban = client.and_then(|client| self.banned_key(bans, client));
+    ) -> Result<Option<Key>, Lookup> {
+        let is_asked = self.bans.as_ref().is_some_and(Bans::any) || self.policy.lists.load().has_names();
+        match who.filter(|_| rule.registered && is_asked) {
+            None => Ok(None),
+            Some(Who::Id(id)) => Ok(Some(Identity::name(&**id).key(&self.keys))),
+            Some(Who::Nobody) => Ok(self.stand_in()),
+            Some(who @ Who::Secret(_)) => self.owner_key(key, || who.clone(), known),
         }
-        Ok(ban.map(|(_, time)| time))
     }
 
-    /// What the registered client that comes by `key` is banned under, if it is one.
-    fn client_key(&self, key: Key, claim: Claim<'_>, known: &[Known]) -> Result<Option<Key>, Lookup> {
+    /// What the registered client that comes by `key` is banned under, or on a list, if it is one.
+    pub(super) fn client_key(
+        &self,
+        key: Key,
+        claim: Claim<'_>,
+        known: &[Known],
+    ) -> Result<Option<Key>, Lookup> {
         match claim {
             Claim::Address => Ok(None),
             // Also of one that was deleted: whoever comes with its id has its ban.

@@ -14,6 +14,7 @@ mod grants;
 mod held;
 mod hold;
 mod line;
+mod lists;
 #[cfg(feature = "pace")]
 mod pacing;
 mod report;
@@ -30,6 +31,7 @@ pub(crate) use engine::{Engine, Pending, Verdict};
 pub(crate) use grants::{Grants, Known};
 pub(crate) use held::{Held, Permits};
 pub use hold::{Hold, HoldFuture, Holding};
+pub use lists::ListEntry;
 #[cfg(feature = "pace")]
 pub(crate) use pacing::{Paced, Question};
 

@@ -6,4 +6,5 @@ mod bans;
 mod changes;
 mod clients;
 mod document;
+mod lists;
 mod stage;
