@@ -1,6 +1,6 @@
 //! What registered clients were granted, as requests are counted by it.
 
-use super::{Charged, Inner, asking::Stop};
+use super::{Charged, Inner, asking::Stop, news::Readers};
 use crate::{
     Grant, Identity, Key, Rate, Rejection, StoreError,
     event::Event,
@@ -39,6 +39,8 @@ pub(crate) struct Grants {
     by_client: Mutex<collections::HashMap<String, SmallVec<[Key; 1]>>>,
     /// Goes up with each change, so that nothing is kept that was read before it.
     epoch: AtomicU64,
+    /// Who waits by what clients were granted.
+    pub(super) readers: Readers,
 }
 
 /// A client and its quotas.
@@ -51,6 +53,8 @@ pub(crate) struct Granted {
     pub(crate) record: Arc<ClientRecord>,
     pub(crate) max_concurrent: u32,
     is_fallback: bool,
+    /// Whether it changes with its record: neither what unknown clients share nor what a request has brought along.
+    pub(super) follows: bool,
     until: Option<SystemTime>,
 }
 
@@ -88,6 +92,7 @@ impl Grants {
             cache: HashMap::default(),
             by_client: Mutex::default(),
             epoch: AtomicU64::new(0),
+            readers: Readers::default(),
         });
         // Weak, because registries outlive limiters.
         let watching = Arc::downgrade(&grants);
@@ -158,7 +163,8 @@ impl Grants {
         let rates = self.rates(&grant);
         let max_concurrent = grant.concurrency().unwrap_or(u32::MAX);
         let is_fallback = self.office.is_fallback(record.client_id());
-        Granted { client, rates, record, max_concurrent, is_fallback, until }
+        let follows = how != How::Shared;
+        Granted { client, rates, record, max_concurrent, is_fallback, follows, until }
     }
 
     fn rates(&self, grant: &Grant) -> SmallVec<[Option<Rate>; 2]> {
@@ -173,6 +179,7 @@ impl Grants {
             *rate = wanted.or(*rate);
         }
         granted.max_concurrent = wanted.concurrency().unwrap_or(granted.max_concurrent);
+        granted.follows = false;
         granted
     }
 
@@ -190,7 +197,20 @@ impl Grants {
         self.cache.pin().insert(key, granted);
     }
 
+    /// Which change was the last one.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(SeqCst)
+    }
+
     fn forget(&self, changed: &Changed<'_>) {
+        self.drop_cached(changed);
+        self.readers.wake(match changed {
+            Changed::Client(id) => Some(Identity::name(*id).key(&self.keys)),
+            Changed::Tiers | Changed::Anything => None,
+        });
+    }
+
+    fn drop_cached(&self, changed: &Changed<'_>) {
         let mut by_client = self.by_client();
         self.epoch.fetch_add(1, SeqCst);
         let cache = self.cache.pin();

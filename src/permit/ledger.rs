@@ -14,8 +14,8 @@ pub(crate) struct Demand {
     pub(crate) key: Key,
     /// The limit, by whose number its maximum can be changed for all keys.
     pub(crate) limit: u32,
-    /// How many may be held at once, from now on and for whoever waits.
-    pub(crate) max: u32,
+    /// How many may be held at once, from now on and for whoever waits, where that is not the limit's own number.
+    pub(crate) own: Option<u32>,
     /// How many requests of one client may wait for it.
     pub(crate) queue: u32,
 }
@@ -53,6 +53,8 @@ struct Count {
     limit: u32,
     used: u32,
     max: u32,
+    /// Whether the maximum is not the limit's own.
+    is_own: bool,
     /// Clients who wait, the one that was served last at the end.
     lanes: List,
 }
@@ -91,6 +93,9 @@ struct Waiter {
 
 #[derive(Debug)]
 pub(super) struct Ledger {
+    /// Of each limit, for whoever has none of its own. They are here, so that nobody takes a permit by one that was read before
+    /// it was changed.
+    maxima: Box<[u32]>,
     counts: Table<Count>,
     lanes: Table<Lane>,
     links: Slab<Link>,
@@ -98,8 +103,9 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(keys: usize, waiters: usize, links: usize) -> Self {
+    pub(super) fn new(maxima: Box<[u32]>, keys: usize, waiters: usize, links: usize) -> Self {
         Self {
+            maxima,
             counts: Table::new(keys),
             lanes: Table::new(links),
             links: Slab::new(links),
@@ -151,10 +157,12 @@ impl Ledger {
     /// The counts of all keys, with the maxima that are in force from now on; nothing where there is no room for them.
     fn open(&mut self, demands: &[Demand], woken: &mut Wakers) -> Option<Counts> {
         let mut counts = Counts::new();
-        for &Demand { key, limit, max, .. } in demands {
-            let known = self.counts.find(key.lo, |count| count.key == key);
-            let number =
-                known.or_else(|| self.counts.insert(key.lo, Count { key, limit, max, ..Count::default() }));
+        for demand in demands {
+            let &Demand { key, limit, .. } = demand;
+            let max = self.max(demand);
+            let number = self
+                .number(key)
+                .or_else(|| self.counts.insert(key.lo, Count { key, limit, max, ..Count::default() }));
             let Some(number) = number else {
                 self.close(&counts);
                 return None;
@@ -163,9 +171,18 @@ impl Ledger {
             counts.push(number);
         }
         for (&number, demand) in counts.iter().zip(demands) {
-            self.set_max(number, demand.max, woken);
+            self.counts[number].is_own = demand.own.is_some();
+            self.set_max(number, self.max(demand), woken);
         }
         Some(counts)
+    }
+
+    fn max(&self, demand: &Demand) -> u32 {
+        demand.own.or_else(|| self.maxima.get(demand.limit as usize).copied()).unwrap_or(0)
+    }
+
+    fn number(&self, key: Key) -> Option<u32> {
+        self.counts.find(key.lo, |count| count.key == key)
     }
 
     /// Forgets what is idle.
@@ -342,19 +359,30 @@ impl Ledger {
         self.close(counts);
     }
 
-    /// Puts a maximum in force for every key of a limit.
-    pub(super) fn revise(&mut self, limit: u32, max: u32, woken: &mut Wakers) {
+    /// Puts a maximum in force for every key of a limit that has none of its own, and answers with the former one.
+    pub(super) fn revise(&mut self, limit: u32, max: u32, woken: &mut Wakers) -> Option<u32> {
+        let former = std::mem::replace(self.maxima.get_mut(limit as usize)?, max);
         for number in self.counts.numbers() {
-            if self.counts[number].limit == limit && !self.counts[number].is_idle() {
+            let count = &self.counts[number];
+            if count.limit == limit && !count.is_own && !count.is_idle() {
                 self.set_max(number, max, woken);
             }
+        }
+        Some(former)
+    }
+
+    /// Puts a maximum of its own in force for a key, if it is in use.
+    pub(super) fn set_own(&mut self, key: Key, max: u32, woken: &mut Wakers) {
+        if let Some(number) = self.number(key) {
+            self.counts[number].is_own = true;
+            self.set_max(number, max, woken);
         }
     }
 
     /// How much of a key is in use.
     #[cfg(test)]
     pub(super) fn used(&self, key: Key) -> u32 {
-        self.counts.find(key.lo, |count| count.key == key).map_or(0, |number| self.counts[number].used)
+        self.number(key).map_or(0, |number| self.counts[number].used)
     }
 }
 

@@ -13,8 +13,8 @@ use tidegate::*;
 
 /// Answers when it is polled for the second time, or not at all.
 #[derive(Clone, Default)]
-struct Distant {
-    near: MemoryRegistry,
+pub struct Distant {
+    pub near: MemoryRegistry,
     asked: Arc<AtomicUsize>,
     down: Arc<AtomicBool>,
 }

@@ -11,3 +11,4 @@ mod live;
 mod overrides;
 mod records;
 mod unknown;
+mod waiting;
