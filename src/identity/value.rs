@@ -81,6 +81,14 @@ impl<'a> Identity<'a> {
         }
     }
 
+    /// The name, where that is what the client is known by.
+    pub(crate) fn as_name(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Name(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// What it says, for those who look for the client by it.
     pub(crate) fn claim(&self) -> Claim<'_> {
         match &self.0 {

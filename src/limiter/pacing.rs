@@ -60,13 +60,11 @@ impl Paced {
         let policy = &inner.policy;
         let key = identity.key(&inner.keys);
         let address = identity.as_network().map(|net| net.ip());
-        let on = |list: &crate::policy::List| {
-            list.contains(key) || address.is_some_and(|address| list.contains_address(address))
-        };
-        if policy.has_exemptions && on(&policy.blocked) {
+        let lists = policy.lists.load();
+        if lists.blocked.has(key, address) {
             return None;
         }
-        let free = policy.has_exemptions && on(&policy.allowed);
+        let free = lists.allowed.has(key, address);
         let limits = policy.rules.get(rule).filter(|_| !free).map_or(0..0, |rule| rule.limits.clone());
         Some(Self { inner: inner.clone(), limits, shadow, label: identity.label(key), key, units })
     }
