@@ -59,7 +59,7 @@ impl Paced {
     ) -> Option<Self> {
         let policy = &inner.policy;
         let key = identity.key(&inner.keys);
-        let address = identity.as_network().map(|net| net.ip());
+        let address = identity.label(key).address.map(|net| net.ip());
         let lists = policy.lists.load();
         if lists.blocked.has(key, address) {
             return None;

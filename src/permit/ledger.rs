@@ -1,34 +1,12 @@
 //! Who holds and who waits: the books behind the lock.
 
+use super::demand::{Demand, Usage, Usages};
 use crate::{
     Key,
     arena::{Hook, List, Listed, Slab, Table},
 };
 use smallvec::SmallVec;
 use std::task::Waker;
-
-/// One limit's part in what is asked for. No key stands twice in what is asked for together.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Demand {
-    /// Whose permit: a client's under one limit, or everybody's.
-    pub(crate) key: Key,
-    /// The limit, by whose number its maximum can be changed for all keys.
-    pub(crate) limit: u32,
-    /// How many may be held at once, from now on and for whoever waits, where that is not the limit's own number.
-    pub(crate) own: Option<u32>,
-    /// How many requests of one client may wait for it.
-    pub(crate) queue: u32,
-}
-
-/// How much of a limit is in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) used: u32,
-    pub(crate) max: u32,
-}
-
-/// In the order of the demands.
-pub(crate) type Usages = SmallVec<[Usage; 2]>;
 
 /// The numbers of the counts that a permit is taken from, in the order of the demands.
 pub(super) type Counts = SmallVec<[u32; 4]>;
@@ -178,7 +156,12 @@ impl Ledger {
     }
 
     fn max(&self, demand: &Demand) -> u32 {
-        demand.own.or_else(|| self.maxima.get(demand.limit as usize).copied()).unwrap_or(0)
+        demand.own.or_else(|| self.maximum(demand.limit)).unwrap_or(0)
+    }
+
+    /// How many may be held under a limit where nobody says otherwise.
+    pub(super) fn maximum(&self, limit: u32) -> Option<u32> {
+        self.maxima.get(limit as usize).copied()
     }
 
     fn number(&self, key: Key) -> Option<u32> {
@@ -357,11 +340,6 @@ impl Ledger {
             self.serve(number, woken);
         }
         self.close(counts);
-    }
-
-    #[cfg(feature = "admin")]
-    pub(super) fn maximum(&self, limit: u32) -> Option<u32> {
-        self.maxima.get(limit as usize).copied()
     }
 
     /// Puts a maximum in force for every key of a limit that has none of its own, and answers with the former one.

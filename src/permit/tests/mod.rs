@@ -5,7 +5,7 @@ mod model;
 mod stress;
 mod turns;
 
-use super::{ledger::Usage, *};
+use super::{demand::Usage, *};
 use std::{
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     task::{Context, Poll, Wake, Waker},
