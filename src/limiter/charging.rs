@@ -30,8 +30,6 @@ pub struct Charging<'a> {
     route: Option<&'a str>,
     cost: Option<u32>,
     act: Act,
-    /// Whether bans and lists do not matter.
-    by_operator: bool,
     who: Option<Arc<Who>>,
     address: Option<IpAddr>,
     resource: Option<&'a str>,
@@ -63,6 +61,10 @@ impl Act {
             Self::Take | Self::Peek | Self::Reset => false,
         }
     }
+
+    const fn goes_by_lists(self) -> bool {
+        matches!(self, Self::Take | Self::Hold | Self::Peek)
+    }
 }
 
 impl<'a> Charging<'a> {
@@ -81,7 +83,6 @@ impl<'a> Charging<'a> {
             route: None,
             cost: None,
             act: Act::Take,
-            by_operator: false,
             who,
             address: None,
             resource: None,
@@ -102,17 +103,11 @@ impl<'a> Charging<'a> {
     #[cfg(feature = "admin")]
     pub(super) const fn inspecting(mut self) -> Self {
         self.act = Act::Inspect;
-        self.by_operator()
+        self
     }
 
     pub(super) const fn forgiving(mut self) -> Self {
         self.act = Act::Reset;
-        self.by_operator()
-    }
-
-    /// Goes by no ban and no list: what a client owes can be told and forgiven all the same.
-    const fn by_operator(mut self) -> Self {
-        self.by_operator = true;
         self
     }
 
@@ -155,7 +150,7 @@ impl<'a> Charging<'a> {
             let known = inner.policy.rules.iter().map(|rule| rule.name.clone()).collect();
             return Err(ChargeError::UnknownRule { rule: self.rule.to_owned(), known });
         };
-        if !self.by_operator && inner.policy.lists.exempts() {
+        if self.act.goes_by_lists() && inner.policy.lists.exempts() {
             let looked = known.clone().map(|outcome| (self.key, outcome));
             match inner.client_by_hand(rule, self.key, self.who.as_deref(), looked.as_slice()) {
                 Ok(client) if self.is_exempt(client)? => return Ok(inner.engine.ask(charged)),
