@@ -3,7 +3,10 @@
 use crate::{common::*, distant::Distant, granted::*};
 use std::time::Duration;
 use tidegate::*;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep},
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -30,7 +33,13 @@ async fn served(limiter: &Limiter, change: impl AsyncFnOnce()) -> usize {
         assert_eq!((answer.status() == 200, answer.status() == 429), (at_once, !at_once));
         (at_once, answer)
     };
-    // Whoever is not woken is not polled again, unless its time is over.
+    // Whoever is not woken by the change is not polled again, unless its time is over. Before it all have come to rest.
+    let change = async || {
+        for _ in 0..20 {
+            yield_now().await;
+        }
+        change().await;
+    };
     let (first, second, third, ()) = tokio::join!(ask(), ask(), ask(), change());
     let served = [first, second, third].iter().filter(|(at_once, _)| *at_once).count();
     assert_eq!(limiter.waiting(), 0);
