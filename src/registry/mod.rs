@@ -72,6 +72,9 @@ pub trait Registry: Send + Sync + 'static {
     /// At most so many clients, at least 1, by id, beginning after one.
     fn page(&self, after: Option<&str>, most: usize) -> RegistryAnswer<ClientPage>;
 
+    /// How many clients are [uninvited](ClientRecord::is_uninvited). It is asked before one more is created.
+    fn uninvited(&self) -> RegistryAnswer<usize>;
+
     /// The tiers.
     fn tiers(&self) -> RegistryAnswer<Arc<Tiers>>;
 

@@ -152,6 +152,7 @@ impl ClientPatch {
         record.enabled = self.enabled.unwrap_or(record.enabled);
         record.webhook_url = self.webhook_url.unwrap_or(record.webhook_url);
         record.updated_at = time::whole_millis(now);
+        record.uninvited = false;
         record.check()?;
         // A client whose tier was removed is in it all the same, and can be disabled, say.
         if moves {

@@ -78,6 +78,28 @@ fn a_file_that_has_grown_is_written_anew() {
     assert_eq!(kept.0.len(), 200);
 }
 
+/// Or each start would create as many again.
+#[test]
+fn how_many_may_be_created_holds_across_restarts() {
+    let scratch = Scratch::new();
+    let mut created = Vec::new();
+    for start in 0..3 {
+        let unknown = UnknownClients::create().each_address(Quota::per_second(1_000)).total(3);
+        let id = Source::header("client").registered();
+        let limit = Limit::per_client("requests", Quota::per_minute(9)).granted();
+        let policy = Policy::new().identify(id).rule(Rule::new("rule").by_hand().limit(limit));
+        let limiter =
+            Limiter::builder(policy).clients(open(&scratch.file()).unknown(unknown)).build().unwrap();
+        for i in 0..2 {
+            let id = format!("new-{start}-{i}");
+            let address = [192, 0, 2, 1].into();
+            block(limiter.client(&Identity::name(id)).charge("rule").address(address).into_future()).unwrap();
+        }
+        created.push(block(limiter.clients().unwrap().page(None, 1)).unwrap().count);
+    }
+    assert_eq!(created, [2, 3, 3]);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Set(u8, u32),
