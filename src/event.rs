@@ -1,6 +1,6 @@
 //! What happened, for whoever wants to know.
 
-use crate::{Grant, LimitStatus, PermitStatus, Quota, identity::ClientLabel};
+use crate::{Grant, LimitStatus, PermitStatus, Quota, StoreChange, identity::ClientLabel};
 use http::Method;
 use std::{fmt, time::Duration};
 
@@ -62,6 +62,15 @@ pub enum Event<'a> {
         /// Why.
         error: &'a str,
     },
+    /// A store could not decide, and its limits let the request be decided without it: see [`StoreDown`](crate::StoreDown).
+    WithoutStore {
+        /// What the limits said then.
+        occasion: &'a Occasion<'a>,
+        /// Why the store could not.
+        error: &'a str,
+    },
+    /// Something became of a store that is shared with other instances.
+    Store(StoreChange<'a>),
     /// For the first time, a request was counted for the shared `anonymous` client, because nobody could be identified.
     Anonymous {
         /// Why, and what to do about it.

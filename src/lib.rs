@@ -104,7 +104,7 @@ pub use pace::{
     Costs, Divert, DivertBy, Pace, PaceError, PaceFuture, PaceLayer, Pacer, Reject, Rejected, SendError,
     SendFuture,
 };
-pub use policy::{Ban, Concurrency, Cost, Limit, Lists, Policy, Rule, Settle};
+pub use policy::{Ban, Concurrency, Cost, Limit, Lists, Policy, Rule, Settle, StoreDown};
 pub use quota::{Quota, Rate};
 #[cfg(feature = "journal")]
 pub use registry::JournalError;
@@ -115,7 +115,7 @@ pub use registry::{
 };
 pub use response::{HeaderStyle, Reason, Refusal};
 pub use status::{LimitStatus, PermitStatus};
-pub use store::{Charge, Op, Place, Reading, Store, StoreError, StoreFuture};
+pub use store::{Charge, Joining, Op, Place, Reading, Store, StoreChange, StoreError, StoreFuture};
 
 /// Compiles the examples in the README.
 #[cfg(all(doctest, feature = "pace"))]

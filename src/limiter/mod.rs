@@ -10,6 +10,7 @@ mod charging;
 mod client;
 mod decision;
 mod engine;
+mod fallback;
 mod grants;
 mod held;
 mod hold;
@@ -28,7 +29,7 @@ pub use charging::{ChargeFuture, Charging};
 pub use client::Client;
 pub use decision::Decision;
 pub(crate) use decision::{Charged, statuses};
-pub(crate) use engine::{Engine, Pending, Verdict};
+pub(crate) use engine::{Engine, Pending, Remote, Verdict};
 pub(crate) use grants::{Grants, Known};
 pub(crate) use held::{Held, Permits};
 pub use hold::{Hold, HoldFuture, Holding};
@@ -78,7 +79,7 @@ pub(crate) struct Inner {
     timer: Option<line::Timer>,
     bans: Option<Bans>,
     pub(crate) grants: Option<Arc<Grants>>,
-    observers: Vec<Arc<dyn Observe>>,
+    observers: Arc<[Arc<dyn Observe>]>,
     pub(crate) plain_addresses: bool,
     warned_anonymous: AtomicBool,
     warned_proxy: AtomicBool,

@@ -2,21 +2,18 @@
 
 use super::{Charged, Inner};
 use crate::{
-    Key, RequestHead,
+    Key, Observe, RequestHead,
     event::{Event, Occasion},
     identity::ClientLabel,
     observe::{TARGET, trace},
     response::{NO_ROOM, Reason},
 };
 use http::Method;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 impl Inner {
     pub(crate) fn emit(&self, event: &Event<'_>) {
-        trace(event);
-        for observer in &self.observers {
-            observer.observe(event);
-        }
+        emit(&self.observers, event);
     }
 
     /// Tells of a decision on a request.
@@ -126,6 +123,13 @@ impl Inner {
             let advice = "a request was refused whose peer sends forwarding headers and is not among the trusted proxies; if the peer is a proxy of yours, all its clients share one quota: name it with `Policy::trust_proxies`";
             self.emit(&Event::UntrustedProxy { advice });
         }
+    }
+}
+
+pub(super) fn emit(observers: &[Arc<dyn Observe>], event: &Event<'_>) {
+    trace(event);
+    for observer in observers {
+        observer.observe(event);
     }
 }
 

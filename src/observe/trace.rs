@@ -1,8 +1,11 @@
 //! Events as `tracing` events.
 
-use crate::event::{Event, Occasion};
+use crate::{
+    StoreChange,
+    event::{Event, Occasion},
+};
 use std::time::Duration;
-use tracing::{info, trace, warn};
+use tracing::{debug, info, trace, warn};
 
 /// What users filter by, wherever in the crate an event comes from.
 pub(crate) const TARGET: &str = "tidegate";
@@ -50,6 +53,9 @@ pub(crate) fn trace(event: &Event<'_>) {
                 "store failed"
             );
         }
+        // Each time a request comes while the store is down; that it is, is told once.
+        Event::WithoutStore { error, .. } => debug!(target: TARGET, error, "decided without the store"),
+        Event::Store(change) => store(change),
         Event::Anonymous { cause } => warn!(target: TARGET, "{cause}"),
         Event::UntrustedProxy { advice } => warn!(target: TARGET, "{advice}"),
         Event::ConcurrencyChanged { limit, old, new } => {
@@ -84,6 +90,17 @@ pub(crate) fn trace(event: &Event<'_>) {
             warn!(target: TARGET, from = %act.from(), status, reason, "admin refused");
         }
         Event::QuotaChanged { limit, old, new } => info!(target: TARGET, limit, %old, %new, "quota changed"),
+    }
+}
+
+fn store(change: &StoreChange<'_>) {
+    match change {
+        StoreChange::Joined { instances } => info!(target: TARGET, instances, "store joined"),
+        StoreChange::Unreachable { error } => warn!(target: TARGET, error, "store unreachable"),
+        StoreChange::Lost { error } => warn!(target: TARGET, error, "store lost"),
+        StoreChange::Opened { error } => warn!(target: TARGET, error, "store not asked any more"),
+        StoreChange::Barred { error } => tracing::error!(target: TARGET, error, "kept out of the store"),
+        StoreChange::Advice { advice } => warn!(target: TARGET, "{advice}"),
     }
 }
 

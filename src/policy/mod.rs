@@ -11,6 +11,7 @@ mod lists;
 mod matcher;
 mod paths;
 mod pattern;
+mod store_down;
 
 use crate::{Identity, Quota, RequestHead, Source, TrustedProxies};
 pub use ban::Ban;
@@ -25,6 +26,7 @@ pub(crate) use lists::{Both, List};
 pub(crate) use matcher::Match;
 pub(crate) use paths::Paths;
 use std::{borrow::Cow, fmt, sync::Arc};
+pub use store_down::StoreDown;
 
 /// Who is asking, which rules apply to whom, and whom none applies to.
 ///
@@ -313,6 +315,7 @@ pub struct Limit {
     pub(crate) settle: Option<Settle>,
     pub(crate) max_debt: Option<u32>,
     pub(crate) granted: bool,
+    pub(crate) store_down: StoreDown,
 }
 
 /// Who shares a quota.
@@ -351,6 +354,7 @@ impl Limit {
             settle: None,
             max_debt: None,
             granted: false,
+            store_down: StoreDown::Deny,
         }
     }
 
@@ -374,6 +378,15 @@ impl Limit {
     #[must_use]
     pub fn settle(mut self, settle: Settle) -> Self {
         self.settle = Some(settle);
+        self
+    }
+
+    /// What becomes of requests while the store cannot decide; they are refused with 503 unless set.
+    ///
+    /// It means nothing where counting is in memory.
+    #[must_use]
+    pub const fn store_down(mut self, store_down: StoreDown) -> Self {
+        self.store_down = store_down;
         self
     }
 
