@@ -51,6 +51,7 @@
 //! | `journal` | keeps the clients of a [`MemoryRegistry`] in a file |
 //! | `axum` | reads axum's `ConnectInfo` and `MatchedPath`, and its `MockConnectInfo` in tests |
 //! | `pace` | the sending side: `Pacer` and `PaceLayer`, which wait instead of refusing, by tokio's timer |
+//! | `redis` | `RedisStore`: one policy across many machines, counted in Redis or Valkey |
 //! | `retry` | `Retry`, a policy for tower's retries that obeys what answers say |
 //!
 //! # More
@@ -77,6 +78,8 @@ mod pace;
 mod permit;
 mod policy;
 mod quota;
+#[cfg(feature = "redis")]
+mod redis;
 mod registry;
 mod response;
 mod status;
@@ -106,6 +109,9 @@ pub use pace::{
 };
 pub use policy::{Ban, Concurrency, Cost, Limit, Lists, Policy, Rule, Settle, StoreDown};
 pub use quota::{Quota, Rate};
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use redis::{RedisBuilder, RedisStatus, RedisStore};
 #[cfg(feature = "journal")]
 pub use registry::JournalError;
 pub use registry::{

@@ -1,0 +1,196 @@
+//! What calls go through: the connections while there are any, and the breaker.
+
+use super::{
+    failure::Failure,
+    names::Names,
+    numbers::Numbers,
+    script::{self, Manual, Run},
+    settings::Timing,
+};
+use crate::{Charge, Joining, ManualClock, Place, Reading, StoreChange};
+use redis::{Client, Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection};
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{sync::watch, time::timeout};
+
+/// All that charges and the task that keeps the connections share.
+pub(super) struct Link {
+    pub(super) client: Client,
+    pub(super) names: Names,
+    pub(super) timing: Timing,
+    pub(super) connections: usize,
+    clock: Option<ManualClock>,
+    state: watch::Sender<State>,
+    /// Calls in a row that failed.
+    failures: AtomicU32,
+    pub(super) numbers: Numbers,
+    /// Whoever counts here, and wants to be told what happens.
+    pub(super) host: OnceLock<Joining>,
+}
+
+/// Whether calls are sent. All but `Up` answer at once.
+#[derive(Clone)]
+pub(super) enum State {
+    /// There is no connection yet, or not any more.
+    Down(Cow<'static, str>),
+    Up(Arc<Wires>),
+    /// The breaker is open: there are connections, and only probes go through.
+    Open(Arc<Wires>),
+    /// Instances with another secret count here.
+    Barred(Failure),
+}
+
+/// Connections to one server, and the hash of our script there.
+pub(super) struct Wires {
+    pub(super) lines: Vec<MultiplexedConnection>,
+    pub(super) script: String,
+}
+
+impl Wires {
+    /// A client's calls go through one connection, so that they arrive in order.
+    fn line(&self, charges: &[Charge]) -> Option<MultiplexedConnection> {
+        let number = match charges.first().map(|charge| charge.place) {
+            Some(Place::Client(key)) => key.lo as usize % self.lines.len().max(1),
+            _ => 0,
+        };
+        self.lines.get(number).cloned()
+    }
+}
+
+impl Link {
+    pub(super) fn new(
+        client: Client,
+        names: Names,
+        timing: Timing,
+        connections: usize,
+        clock: Option<ManualClock>,
+    ) -> Self {
+        Self {
+            client,
+            names,
+            timing,
+            connections,
+            clock,
+            state: watch::Sender::new(State::Down("not connected yet".into())),
+            failures: AtomicU32::new(0),
+            numbers: Numbers::default(),
+            host: OnceLock::new(),
+        }
+    }
+
+    /// The connections, unless nothing is sent now.
+    pub(super) fn wires(&self) -> Result<Arc<Wires>, Failure> {
+        match &*self.state.borrow() {
+            State::Up(wires) => Ok(wires.clone()),
+            State::Down(why) => Err(Failure::NotSent(why.clone())),
+            State::Open(_) => Err(Failure::NotSent("too many calls in a row have failed".into())),
+            State::Barred(failure) => Err(failure.clone()),
+        }
+    }
+
+    pub(super) fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    pub(super) fn enter(&self, state: State) {
+        self.failures.store(0, Relaxed);
+        self.state.send_replace(state);
+    }
+
+    pub(super) fn tell(&self, change: StoreChange<'_>) {
+        if let Some(host) = self.host.get() {
+            host.tell(change);
+        }
+    }
+
+    /// Has a list of charges decided. Nothing is ever sent twice, unless Redis has said that it did nothing.
+    pub(super) async fn charge(
+        &self,
+        wires: Arc<Wires>,
+        charges: &[Charge],
+    ) -> Result<Vec<Reading>, Failure> {
+        let _flight = self.numbers.flight();
+        let start = Instant::now();
+        let answer = timeout(self.timing.deadline, self.send(&wires, charges)).await;
+        self.numbers.took(start.elapsed());
+        let answer = match answer {
+            Ok(answer) => answer.map_err(Failure::from),
+            Err(_) => Err(Failure::Late(self.timing.deadline)),
+        };
+        let readings = answer.and_then(|answer| script::readings(charges, &answer).map_err(Failure::Odd));
+        self.note(&wires, readings.as_ref().err());
+        readings
+    }
+
+    async fn send(&self, wires: &Wires, charges: &[Charge]) -> RedisResult<Value> {
+        let clock = self.clock.as_ref();
+        let clock = clock.map(|clock| Manual { micros: micros(clock.elapsed()) });
+        let command = |run| script::command(run, &self.names, charges, clock);
+        let line = wires.line(charges);
+        match send(line.clone(), command(Run::Hash(&wires.script))).await {
+            // Redis was restarted or its scripts were flushed; with its text it is known again.
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                send(line, command(Run::Text)).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Goes by how a call ended: too many in a row that failed open the breaker.
+    pub(super) fn note(&self, wires: &Arc<Wires>, failure: Option<&Failure>) {
+        let Some(failure) = failure else {
+            // A load before the store, so that calls that succeed do not write to a shared line.
+            if self.failures.load(Relaxed) > 0 {
+                self.failures.store(0, Relaxed);
+            }
+            return;
+        };
+        self.numbers.failed(failure);
+        if !failure.is_of_store() {
+            return;
+        }
+        let broken = matches!(failure, Failure::Broken(_));
+        let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
+        if broken || failures >= self.timing.failures {
+            self.interrupt(wires, failure, broken);
+        }
+    }
+
+    /// Stops sending through these connections, unless somebody else has done so already.
+    fn interrupt(&self, wires: &Arc<Wires>, failure: &Failure, broken: bool) {
+        let stopped = self.state.send_if_modified(|state| {
+            let current = matches!(state, State::Up(current) if Arc::ptr_eq(current, wires));
+            if current {
+                *state = if broken {
+                    State::Down("the connection broke".into())
+                } else {
+                    State::Open(wires.clone())
+                };
+            }
+            current
+        });
+        if stopped {
+            let error = &failure.to_string();
+            self.tell(if broken { StoreChange::Lost { error } } else { StoreChange::Opened { error } });
+        }
+    }
+}
+
+/// Sends one command and waits for its answer.
+pub(super) async fn send(line: Option<MultiplexedConnection>, command: Cmd) -> RedisResult<Value> {
+    match line {
+        // An error of the server is a value among others until it is taken out.
+        Some(mut line) => line.send_packed_command(&command).await?.extract_error(),
+        None => Err((ErrorKind::Client, "there is no connection").into()),
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,7 @@
+//! Counting in Redis: against an exact model, what goes wrong in the server, and what becomes of requests without it.
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
+
+mod counting;
+mod model;
+mod server;
+mod stage;
