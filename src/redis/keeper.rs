@@ -69,8 +69,10 @@ async fn restore(link: &Link, member: &Member) -> Result<(Arc<Wires>, u32), Fail
     };
     if let Some(wires) = open {
         match beat(link, &wires, member, link.timing.deadline).await {
-            Err(Failure::Broken(_)) => {}
-            answer => return answer.map(|instances| (wires, instances)),
+            Ok(instances) => return Ok((wires, instances)),
+            Err(barred @ Failure::OtherSecret { .. }) => return Err(barred),
+            // What broke without a word may never come back, and another server may have taken over.
+            Err(_) => {}
         }
     }
     let connecting = timeout(link.timing.connect, connect(link)).await;
@@ -78,6 +80,7 @@ async fn restore(link: &Link, member: &Member) -> Result<(Arc<Wires>, u32), Fail
     // The first call may have to wait for what others have sent before; the second shows how fast Redis is.
     beat(link, &wires, member, link.timing.connect).await?;
     let instances = beat(link, &wires, member, link.timing.deadline).await?;
+    advise(link, &wires).await;
     Ok((wires, instances))
 }
 
@@ -93,6 +96,23 @@ async fn connect(link: &Link) -> Result<Wires, Failure> {
     match send(lines.first().cloned(), load).await? {
         Value::BulkString(hash) => Ok(Wires { lines, script: String::from_utf8_lossy(&hash).into_owned() }),
         _ => Err(Failure::Odd("it answered SCRIPT LOAD with no hash".into())),
+    }
+}
+
+/// Warns of a server that may drop what clients owe. One that keeps its settings to itself is not asked twice.
+async fn advise(link: &Link, wires: &Wires) {
+    let mut info = Cmd::new();
+    info.arg("INFO").arg("memory");
+    let answer = timeout(link.timing.deadline, send(wires.lines.last().cloned(), info)).await;
+    let Ok(Ok(Value::BulkString(text))) = answer else { return };
+    let text = String::from_utf8_lossy(&text);
+    let setting = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let (Some(most), Some(policy)) = (setting("maxmemory"), setting("maxmemory_policy")) else { return };
+    if most != "0" && policy != "noeviction" {
+        let advice = &format!(
+            "Redis forgets what clients owe when its memory is full, because its maxmemory-policy is {policy}; set it to noeviction"
+        );
+        link.tell(StoreChange::Advice { advice });
     }
 }
 

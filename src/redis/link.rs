@@ -110,36 +110,42 @@ impl Link {
     }
 
     /// Has a list of charges decided. Nothing is ever sent twice, unless Redis has said that it did nothing.
-    pub(super) async fn charge(
-        &self,
+    ///
+    /// It must be called within a runtime, for the sake of the deadline; what it answers with may be polled anywhere.
+    pub(super) fn charge(
+        self: Arc<Self>,
         wires: Arc<Wires>,
-        charges: &[Charge],
-    ) -> Result<Vec<Reading>, Failure> {
-        let _flight = self.numbers.flight();
-        let start = Instant::now();
-        let answer = timeout(self.timing.deadline, self.send(&wires, charges)).await;
-        self.numbers.took(start.elapsed());
-        let answer = match answer {
-            Ok(answer) => answer.map_err(Failure::from),
-            Err(_) => Err(Failure::Late(self.timing.deadline)),
+        charges: Vec<Charge>,
+    ) -> impl Future<Output = Result<Vec<Reading>, Failure>> + Send {
+        let (line, link) = (wires.line(&charges), self.clone());
+        let by_hash = self.command(Run::Hash(&wires.script), &charges);
+        let sending = async move {
+            match send(line.clone(), by_hash).await {
+                // Redis was restarted or its scripts were flushed; with its text it is known again.
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                    (send(line, link.command(Run::Text, &charges)).await, charges)
+                }
+                answer => (answer, charges),
+            }
         };
-        let readings = answer.and_then(|answer| script::readings(charges, &answer).map_err(Failure::Odd));
-        self.note(&wires, readings.as_ref().err());
-        readings
+        let (start, deadline) = (Instant::now(), timeout(self.timing.deadline, sending));
+        async move {
+            let _flight = self.numbers.flight();
+            let answer = deadline.await;
+            self.numbers.took(start.elapsed());
+            let readings = match answer {
+                Ok((Ok(answer), charges)) => script::readings(&charges, &answer).map_err(Failure::Odd),
+                Ok((Err(error), _)) => Err(Failure::from(error)),
+                Err(_) => Err(Failure::Late(self.timing.deadline)),
+            };
+            self.note(&wires, readings.as_ref().err());
+            readings
+        }
     }
 
-    async fn send(&self, wires: &Wires, charges: &[Charge]) -> RedisResult<Value> {
-        let clock = self.clock.as_ref();
-        let clock = clock.map(|clock| Manual { micros: micros(clock.elapsed()) });
-        let command = |run| script::command(run, &self.names, charges, clock);
-        let line = wires.line(charges);
-        match send(line.clone(), command(Run::Hash(&wires.script))).await {
-            // Redis was restarted or its scripts were flushed; with its text it is known again.
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                send(line, command(Run::Text)).await
-            }
-            answer => answer,
-        }
+    fn command(&self, run: Run<'_>, charges: &[Charge]) -> Cmd {
+        let clock = self.clock.as_ref().map(|clock| Manual { micros: micros(clock.elapsed()) });
+        script::command(run, &self.names, charges, clock)
     }
 
     /// Goes by how a call ended: too many in a row that failed open the breaker.

@@ -11,7 +11,7 @@ mod settings;
 pub use numbers::RedisStatus;
 pub use settings::RedisBuilder;
 
-use crate::{Charge, Joining, Mistake, Store, StoreError, StoreFuture};
+use crate::{Charge, Joining, Mistake, Reading, Store, StoreError, StoreFuture};
 use failure::Failure;
 use keeper::Member;
 use link::{Link, State};
@@ -106,6 +106,18 @@ impl RedisStore {
         link.numbers.status(link.wires().is_ok())
     }
 
+    /// A call on its way, unless nothing is sent now.
+    fn asking(
+        &self,
+        charges: Vec<Charge>,
+    ) -> Result<impl Future<Output = Result<Vec<Reading>, Failure>> + Send + use<>, Failure> {
+        let link = self.shared.link.clone();
+        let wires = link.wires()?;
+        // Whoever waits may do so in another runtime, or in none.
+        let _runtime = self.shared.task.get().map(|task| task.runtime.enter());
+        Ok(link.charge(wires, charges))
+    }
+
     /// Starts what keeps the connections.
     fn start(&self, joining: Joining, runtime: Handle, member: Member) -> Result<(), Mistake> {
         let link = self.shared.link.clone();
@@ -137,9 +149,9 @@ impl Store for RedisStore {
     }
 
     fn charge(&self, charges: Vec<Charge>) -> StoreFuture {
-        let link = self.shared.link.clone();
-        match link.wires() {
-            Ok(wires) => Box::pin(async move { link.charge(wires, &charges).await.map_err(StoreError::new) }),
+        let link = &self.shared.link;
+        match self.asking(charges) {
+            Ok(asking) => Box::pin(async move { asking.await.map_err(StoreError::new) }),
             Err(failure) => {
                 link.numbers.failed(&failure);
                 Box::pin(ready(Err(StoreError::new(failure))))
@@ -150,15 +162,14 @@ impl Store for RedisStore {
     /// Sent at once, so that a charge that follows finds it done; nobody waits for the answer.
     fn settle(&self, charges: Vec<Charge>) {
         let link = self.shared.link.clone();
-        let (Some(task), Ok(wires)) = (self.shared.task.get(), link.wires()) else {
+        let (Some(task), Ok(asking)) = (self.shared.task.get(), self.asking(charges)) else {
             return link.numbers.lost();
         };
         if link.numbers.in_flight() > MOST_SETTLEMENTS {
             return link.numbers.lost();
         }
-        let _runtime = task.runtime.enter();
         let mut settling = Box::pin(async move {
-            if link.charge(wires, &charges).await.is_err() {
+            if asking.await.is_err() {
                 link.numbers.lost();
             }
         });

@@ -3,5 +3,8 @@
 
 mod counting;
 mod model;
+mod outage;
+mod secret;
 mod server;
+mod settings;
 mod stage;

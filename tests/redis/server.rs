@@ -78,6 +78,19 @@ async fn a_server_without_memory_refuses_and_charges_nothing() {
     assert!(ben.charge("client").cost(5).await.unwrap().is_allowed());
 }
 
+#[tokio::test]
+async fn a_server_that_may_forget_debts_is_warned_of() {
+    for (memory, policy, warned) in
+        [("0", "allkeys-lru", false), ("100mb", "noeviction", false), ("100mb", "volatile-ttl", true)]
+    {
+        let server = Server::with(&["--maxmemory", memory, "--maxmemory-policy", policy]);
+        let (events, store) = (stage::Events::default(), stage::store(&server).build().unwrap());
+        let _limiter = stage::limiter_with(&store, two(), |builder| builder.observe(events.observer())).await;
+        events.until("Joined").await;
+        assert_eq!(events.past().iter().any(|event| event.contains(policy)), warned, "{memory} {policy}");
+    }
+}
+
 /// The commands that an access list has to allow, and no others.
 #[tokio::test]
 async fn an_access_list_needs_few_commands() {

@@ -6,10 +6,14 @@ use std::{
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
-use tidegate::{Limiter, LimiterBuilder, ManualClock, Policy, RedisBuilder, RedisStore};
+use tidegate::{Event, Limiter, LimiterBuilder, ManualClock, Observe, Policy, RedisBuilder, RedisStore};
+use tokio::sync::Notify;
 
 pub const SECRET: [u8; 16] = *b"a secret of ours";
 
@@ -176,4 +180,45 @@ pub async fn on_clock(server: &Server, prefix: &str, policy: Policy) -> (Limiter
     let clock = ManualClock::new();
     let store = store(server).prefix(prefix).clock(clock.clone()).build().unwrap();
     (limiter_with(&store, policy, |builder| builder.clock(clock.clone())).await, clock)
+}
+
+/// What was told of a store, as it comes.
+#[derive(Clone, Default)]
+pub struct Events {
+    told: Arc<Mutex<Vec<String>>>,
+    past: Arc<Mutex<Vec<String>>>,
+    came: Arc<Notify>,
+}
+
+impl Events {
+    pub fn observer(&self) -> impl Observe + use<> {
+        let Self { told, past, came } = self.clone();
+        move |event: &Event<'_>| {
+            if let Event::Store(change) = event {
+                past.lock().unwrap().push(format!("{change:?}"));
+                told.lock().unwrap().push(format!("{change:?}"));
+                came.notify_one();
+            }
+        }
+    }
+
+    /// All events so far.
+    pub fn past(&self) -> Vec<String> {
+        self.past.lock().unwrap().clone()
+    }
+
+    /// The first event from now on, or since the last one that was waited for, that begins like this.
+    pub async fn until(&self, beginning: &str) -> String {
+        loop {
+            let found = {
+                let mut told = self.told.lock().unwrap();
+                let place = told.iter().position(|event| event.starts_with(beginning));
+                place.map(|place| told.drain(..=place).next_back().unwrap())
+            };
+            match found {
+                Some(event) => return event,
+                None => self.came.notified().await,
+            }
+        }
+    }
 }
