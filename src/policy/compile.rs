@@ -322,11 +322,6 @@ impl Compiler<'_> {
         is_new
     }
 
-    /// The number of one more granted limit.
-    fn granted(&self) -> usize {
-        self.limits.iter().filter(|limit| limit.granted.is_some()).count()
-    }
-
     fn scope(&mut self, shares: Shares) -> Option<Scope> {
         let count = &mut self.counts[shares as usize];
         *count += 1;
