@@ -28,8 +28,8 @@
 //!    [only](Rule::only) one. A [`Limit`] is a [`Quota`] for each client, for each client and route, or for all; a
 //!    [`Cost`] says how many units the request takes.
 //! 3. **May it pass?** Where a limit is on [`Concurrency`], a permit comes first, for which a request can wait. Then all
-//!    limits are charged in one step, or none is. Counting is in memory, without waiting, unless there is a [`Store`] of your
-//!    own. Who is refused too often can be [banned](Ban).
+//!    limits are charged in one step, or none is. Counting is in memory, without waiting, unless there is a [`Store`]: Redis
+//!    (feature `redis`), or one of your own. Who is refused too often can be [banned](Ban).
 //! 4. **The answer.** An allowed request goes on untouched, and its response tells what is left in fields of a
 //!    [`HeaderStyle`]. A refused one gets a 429 with `Retry-After` and problem details, or your own [`Refusal`].
 //! 5. **What only the response tells.** A [`Settle`] gives back what does not count, such as logins that succeed, and adds
