@@ -56,7 +56,7 @@ impl Limit {
 
     /// Registered clients have the quota that they were granted, if they were granted one, instead of this one: by
     /// `requests_per_min` where the limit is named `requests`, else by the name among a grant's
-    /// [limits](crate::Grant::limit). The rule's source must be [registered](Source::registered).
+    /// [limits](crate::Grant::limit). The rule's source must be [registered](crate::Source::registered).
     #[must_use]
     pub const fn granted(mut self) -> Self {
         self.granted = true;

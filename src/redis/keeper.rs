@@ -87,10 +87,12 @@ async fn restore(link: &Link, member: &Member) -> Result<(Arc<Wires>, u32), Fail
 async fn connect(link: &Link) -> Result<Wires, Failure> {
     // Deadlines are ours, for a command and what is sent again after it together.
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let client = link.servers.primary(link.timing.connect).await?;
     let mut lines = Vec::new();
     for _ in 0..link.connections {
-        lines.push(link.client.get_multiplexed_async_connection_with_config(&config).await?);
+        lines.push(client.get_multiplexed_async_connection_with_config(&config).await?);
     }
+    link.servers.check(lines.first().cloned()).await?;
     let mut load = Cmd::new();
     load.arg("SCRIPT").arg("LOAD").arg(script::SOURCE);
     match send(lines.first().cloned(), load).await? {

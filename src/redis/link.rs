@@ -5,10 +5,11 @@ use super::{
     names::Names,
     numbers::Numbers,
     script::{self, Manual, Run},
+    servers::Servers,
     settings::Timing,
 };
 use crate::{Charge, Joining, ManualClock, Place, Reading, StoreChange};
-use redis::{Client, Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection};
+use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection};
 use std::{
     borrow::Cow,
     sync::{
@@ -21,7 +22,7 @@ use tokio::{sync::watch, time::timeout};
 
 /// All that charges and the task that keeps the connections share.
 pub(super) struct Link {
-    pub(super) client: Client,
+    pub(super) servers: Servers,
     pub(super) names: Names,
     pub(super) timing: Timing,
     pub(super) connections: usize,
@@ -65,14 +66,14 @@ impl Wires {
 
 impl Link {
     pub(super) fn new(
-        client: Client,
+        servers: Servers,
         names: Names,
         timing: Timing,
         connections: usize,
         clock: Option<ManualClock>,
     ) -> Self {
         Self {
-            client,
+            servers,
             names,
             timing,
             connections,

@@ -6,6 +6,7 @@ mod link;
 mod names;
 mod numbers;
 mod script;
+mod servers;
 mod settings;
 
 pub use numbers::RedisStatus;
@@ -15,6 +16,7 @@ use crate::{Charge, Joining, Mistake, Reading, Store, StoreError, StoreFuture};
 use failure::Failure;
 use keeper::Member;
 use link::{Link, State};
+use settings::Address;
 use std::{
     fmt,
     future::ready,
@@ -75,7 +77,17 @@ const MOST_SETTLEMENTS: u64 = 10_000;
 impl RedisStore {
     /// A store at a URL: `redis://host:6379/0`, `redis://:password@host`, or `redis+unix:///path/to/socket`.
     pub fn builder(url: impl Into<String>) -> RedisBuilder {
-        RedisBuilder::new(url.into())
+        RedisBuilder::new(Address::Url(url.into()))
+    }
+
+    /// A store at the primary of a name, which sentinels know: `redis://host:26379` each. When another server takes over, it is
+    /// found again; what clients spent in the moments that were not replicated is forgotten.
+    pub fn sentinels(
+        name: impl Into<String>,
+        urls: impl IntoIterator<Item = impl Into<String>>,
+    ) -> RedisBuilder {
+        let urls = urls.into_iter().map(Into::into).collect();
+        RedisBuilder::new(Address::Sentinels { name: name.into(), urls })
     }
 
     fn of(link: Link) -> Self {

@@ -1,19 +1,25 @@
 //! How to reach Redis, and how long to wait for it.
 
-use super::{RedisStore, link::Link, names::Names};
+use super::{RedisStore, link::Link, names::Names, servers::Servers};
 use crate::{BuildError, ManualClock, Mistake};
-use redis::{Client, IntoConnectionInfo as _};
+use redis::{Client, IntoConnectionInfo as _, RedisConnectionInfo};
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
 /// Settings of a [`RedisStore`] before it is built.
 #[must_use]
 pub struct RedisBuilder {
-    url: String,
+    address: Address,
     password: Option<String>,
     prefix: String,
     pub(super) timing: Timing,
     connections: usize,
     clock: Option<ManualClock>,
+}
+
+/// Where Redis is, as it was told.
+pub(super) enum Address {
+    Url(String),
+    Sentinels { name: String, urls: Vec<String> },
 }
 
 /// How long things take, and how often they are tried.
@@ -33,17 +39,18 @@ const MOST_CONNECTIONS: usize = 64;
 const LONGEST_PREFIX: usize = 64;
 
 impl RedisBuilder {
-    pub(super) fn new(url: String) -> Self {
+    pub(super) fn new(address: Address) -> Self {
         let timing = Timing {
             deadline: Duration::from_millis(20),
             connect: Duration::from_secs(1),
             backoff: (Duration::from_millis(50), Duration::from_secs(2)),
             failures: 5,
         };
-        Self { url, password: None, prefix: "tg:".to_owned(), timing, connections: 1, clock: None }
+        Self { address, password: None, prefix: "tg:".to_owned(), timing, connections: 1, clock: None }
     }
 
-    /// The password, so that it need not stand in the URL; none unless set.
+    /// The password of the server, so that it need not stand in the URL; none unless set. Sentinels have those of their
+    /// URLs.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
         self
@@ -139,16 +146,32 @@ impl RedisBuilder {
                 ),
             );
         }
-        let client = client(&self.url, self.password.as_deref()).map_err(|reason| wrong("url", reason));
-        match client {
-            Ok(client) if mistakes.is_empty() => Ok(RedisStore::of(Link::new(
-                client,
+        let servers = self.address.servers(self.password.as_deref());
+        match servers.map_err(|reason| wrong("url", reason)) {
+            Ok(servers) if mistakes.is_empty() => Ok(RedisStore::of(Link::new(
+                servers,
                 Names::new(self.prefix),
                 self.timing,
                 self.connections,
                 self.clock,
             ))),
             _ => Err(BuildError::new(mistakes)),
+        }
+    }
+}
+
+impl Address {
+    fn servers(&self, password: Option<&str>) -> Result<Servers, String> {
+        match self {
+            Self::Url(url) => client(url, password).map(Servers::One),
+            Self::Sentinels { urls, .. } if urls.is_empty() => {
+                Err("no sentinel is named; name one at least".to_owned())
+            }
+            Self::Sentinels { name, urls } => {
+                let sentinels = urls.iter().map(|url| client(url, None)).collect::<Result<_, _>>()?;
+                let login = login(RedisConnectionInfo::default(), password);
+                Ok(Servers::Named { name: name.clone(), sentinels, login })
+            }
         }
     }
 }
@@ -174,12 +197,14 @@ fn client(url: &str, password: Option<&str>) -> Result<Client, String> {
     if !info.addr().is_supported() {
         return Err(format!("its kind of address is not supported here; write {forms}"));
     }
-    // Redis needs not know what library it is, and an access list need not allow to tell it.
-    let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
-    if let Some(password) = password {
-        settings = settings.set_password(password);
-    }
+    let settings = login(info.redis_settings().clone(), password);
     Client::open(info.set_redis_settings(settings)).map_err(wrong)
+}
+
+/// Redis needs not know what library it is, and an access list need not allow to tell it.
+fn login(settings: RedisConnectionInfo, password: Option<&str>) -> RedisConnectionInfo {
+    let settings = settings.set_skip_set_lib_name();
+    password.into_iter().fold(settings, RedisConnectionInfo::set_password)
 }
 
 impl fmt::Debug for RedisBuilder {

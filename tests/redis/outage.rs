@@ -190,6 +190,45 @@ async fn a_store_that_nobody_uses_any_more_leaves_nothing_behind() {
     }
 }
 
+/// Another server takes over, with what clients owe.
+#[tokio::test]
+async fn sentinels_lead_to_the_server_that_takes_over() {
+    let primary = Server::start();
+    let replica = Server::with(&["--replicaof", &format!("127.0.0.1 {}", primary.port)]);
+    let sentinel = Server::sentinel(&primary);
+    let (events, sentinels) =
+        (Events::default(), [format!("redis://127.0.0.1:{}", free_port()), sentinel.url()]);
+    let pause = Duration::from_millis(10);
+    let builder =
+        RedisStore::sentinels("gate", sentinels).deadline(Duration::from_secs(30)).backoff(pause, pause);
+    let store = builder.build().unwrap();
+    let limiter = build(&store, daily(5, StoreDown::Deny), &events);
+    assert_eq!(remaining(&charge_at_last(&limiter, &store).await), 4);
+    events.until("Joined").await;
+    // The sentinel has heard of the replica, and the replica of the charge.
+    while !sentinel.say("SENTINEL REPLICAS gate").contains(&replica.port.to_string()) {}
+    assert_eq!(primary.say("WAIT 1 0"), "1");
+    while replica.counts().is_empty() {}
+    drop(primary);
+    charge(&limiter).await.unwrap_err();
+    events.until("Joined").await;
+    assert_eq!(remaining(&charge_at_last(&limiter, &store).await), 3);
+    assert_eq!(replica.say("ROLE").split(' ').next(), Some("master"));
+}
+
+#[tokio::test]
+async fn a_name_that_no_sentinel_knows_is_told() {
+    let server = Server::start();
+    let (sentinel, events) = (Server::sentinel(&server), Events::default());
+    let store = RedisStore::sentinels("other", [sentinel.url()]).build().unwrap();
+    let _limiter = build(&store, daily(5, StoreDown::Deny), &events);
+    let told = events.until("Unreachable").await;
+    assert!(told.contains("no sentinel knows a primary named \\\"other\\\""), "{told}");
+    assert!(
+        RedisStore::sentinels("gate", [""; 0]).build().unwrap_err().to_string().contains("name one at least")
+    );
+}
+
 /// A server that hangs up on every charge. Whether it was charged nobody knows, so it must not be sent again.
 #[tokio::test]
 async fn a_charge_is_sent_once_whatever_happens() {

@@ -33,33 +33,39 @@ impl Server {
 
     /// With settings as they stand on the command line.
     pub fn with(settings: &[&str]) -> Self {
-        // Another program may take the port before Redis does; then another one is tried.
-        for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if let Some(server) = Self::on(port, settings) {
-                return server;
-            }
-        }
-        panic!("redis-server did not start on any of 20 ports");
+        Self::somewhere(|port| Self::on(port, settings))
+    }
+
+    /// A sentinel that watches a server under the name `gate`, and gives it up soon.
+    pub fn sentinel(watched: &Self) -> Self {
+        let watch = format!(
+            "sentinel monitor gate 127.0.0.1 {} 1\nsentinel down-after-milliseconds gate 300\nsentinel failover-timeout gate 3000\n",
+            watched.port
+        );
+        Self::somewhere(|port| Self::launch(port, Some(&watch), &["--sentinel"]))
     }
 
     /// Nothing where the port is taken.
     pub fn on(port: u16, settings: &[&str]) -> Option<Self> {
+        Self::launch(port, None, &[&["--save", "", "--appendonly", "no"], settings].concat())
+    }
+
+    /// Another program may take a port before Redis does; then another one is tried.
+    fn somewhere(start: impl Fn(u16) -> Option<Self>) -> Self {
+        let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        (0..20).find_map(|_| start(free_port())).expect("redis-server starts on one of 20 ports")
+    }
+
+    fn launch(port: u16, config: Option<&str>, settings: &[&str]) -> Option<Self> {
         let number = SERVERS.fetch_add(1, Relaxed);
         let dir = std::env::temp_dir().join(format!("tidegate-redis-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let mut command = Command::new("redis-server");
-        command.args([
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--port",
-            &port.to_string(),
-        ]);
-        command.arg("--dir").arg(&dir).args(settings);
+        if let Some(config) = config {
+            std::fs::write(dir.join("config"), config).unwrap();
+            command.arg(dir.join("config"));
+        }
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"]).arg(&dir).args(settings);
         let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -68,7 +74,8 @@ impl Server {
             Err(error) => panic!("redis-server: {error}"),
         };
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = lines.any(|line| line.unwrap().contains("eady to accept connections"));
+        let words = ["eady to accept connections", "Sentinel ID is"];
+        let ready = lines.any(|line| words.iter().any(|word| line.as_ref().unwrap().contains(word)));
         // It stops when nobody reads what it says.
         std::thread::spawn(move || lines.for_each(drop));
         let server = Self { child, port, dir };
