@@ -1,5 +1,8 @@
 //! How much, how fast.
 
+#[cfg(feature = "pace")]
+mod slowed;
+
 use crate::QuotaError;
 use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 

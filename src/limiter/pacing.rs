@@ -1,11 +1,15 @@
 //! A rule's limits, asked for a pacer: quietly, because only the pacer knows whether a wait follows or a refusal.
 
-use super::{Charged, Decision, Inner, Pending, Verdict};
+use super::{
+    Charged, Decision, Inner, Pending, Verdict,
+    grants::{Denied, Granted},
+};
 use crate::{
-    Charge, Identity, Key, Op, Reading, StoreError,
+    Charge, Identity, Key, Op, Rate, Reading, Rejection, StoreError,
     event::{Event, Occasion},
     identity::ClientLabel,
     policy::{CompiledLimit, Scope},
+    registry::Who,
     store::Asked,
 };
 use smallvec::SmallVec;
@@ -18,16 +22,45 @@ use std::{
 };
 
 /// What one client is to send under a rule, and what that costs of each of its limits.
-#[derive(Clone)]
 pub(crate) struct Paced {
     inner: Arc<Inner>,
+    rule: usize,
     limits: Range<usize>,
     /// Whether it goes at once, and only what would have been is told.
     pub(crate) shadow: bool,
     label: ClientLabel,
+    /// What the client came by.
+    came_by: Key,
+    /// What it is counted under.
     pub(crate) key: Key,
+    /// Whom to look for in the registry, and what was found there.
+    who: Option<Who>,
+    granted: Option<Granted>,
+    slowness: Slowness,
     /// For each limit of the rule, in its order.
     pub(crate) units: SmallVec<[u32; 4]>,
+}
+
+/// By how much slower than its quotas a client is to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slowness {
+    /// The share of each rate that is used, above 0 and at most 1.
+    pub(crate) factor: f64,
+    /// The least nanoseconds between units of the rule's first limit.
+    pub(crate) interval: u64,
+}
+
+impl Slowness {
+    pub(crate) const NONE: Self = Self { factor: 1.0, interval: 0 };
+}
+
+/// Why a client may not send at all.
+#[derive(Debug)]
+pub(crate) enum Barred {
+    Blocked,
+    Banned(Duration),
+    Unregistered(Rejection),
+    Down(StoreError),
 }
 
 impl Inner {
@@ -49,14 +82,14 @@ impl Inner {
 }
 
 impl Paced {
-    /// Takes the units of each limit; nothing where the client is on the block list. Who is on the allow list has no limits.
+    /// Takes the units of each limit. Who is on the allow list has no limits.
     pub(crate) fn new(
         inner: &Arc<Inner>,
         rule: usize,
         identity: &Identity<'_>,
         units: SmallVec<[u32; 4]>,
         shadow: bool,
-    ) -> Option<Self> {
+    ) -> Result<Self, Barred> {
         let policy = &inner.policy;
         let key = identity.key(&inner.keys);
         let address = identity.as_network().map(|net| net.ip());
@@ -64,11 +97,75 @@ impl Paced {
             list.contains(key) || address.is_some_and(|address| list.contains_address(address))
         };
         if policy.has_exemptions && on(&policy.blocked) {
-            return None;
+            return Err(Barred::Blocked);
         }
         let free = policy.has_exemptions && on(&policy.allowed);
-        let limits = policy.rules.get(rule).filter(|_| !free).map_or(0..0, |rule| rule.limits.clone());
-        Some(Self { inner: inner.clone(), limits, shadow, label: identity.label(key), key, units })
+        let compiled = policy.rules.get(rule).filter(|_| !free);
+        let registry = inner.grants.as_ref().filter(|_| compiled.is_some_and(|rule| rule.registered));
+        Ok(Self {
+            inner: inner.clone(),
+            rule,
+            limits: compiled.map_or(0..0, |rule| rule.limits.clone()),
+            shadow,
+            label: identity.label(key),
+            came_by: key,
+            key,
+            who: registry.and_then(|grants| grants.claimed(identity)),
+            granted: None,
+            slowness: Slowness::NONE,
+            units,
+        })
+    }
+
+    /// Finds out whether the client is banned, and what the registry grants it, as of now.
+    ///
+    /// # Errors
+    ///
+    /// If it may not send, or the registry cannot be asked.
+    pub(crate) async fn look_up(&mut self) -> Result<(), Barred> {
+        if self.inner.policy.has_exemptions {
+            if let Some(time) = self.inner.banned_client(self.came_by) {
+                return Err(Barred::Banned(time));
+            }
+        }
+        let inner = self.inner.clone();
+        let Some((grants, who)) = inner.grants.as_ref().zip(self.who.as_ref()) else { return Ok(()) };
+        let granted = match grants.with(self.came_by, Granted::clone) {
+            Some(granted) => granted,
+            None => {
+                // Nobody knows where it comes from, so all of its kind are counted as one where new clients are created.
+                let address = Identity::anonymous().key(&inner.keys);
+                let looked = match grants.look_up(self.came_by, who.clone(), Some(address)) {
+                    Ok(looked) => looked,
+                    Err(lookup) => lookup.await.1,
+                };
+                inner.note_looked(&looked);
+                looked.outcome.map_err(|denied| match denied {
+                    Denied::Rejected(rejection) => Barred::Unregistered(rejection),
+                    Denied::Down(error) => Barred::Down(StoreError::new(error)),
+                })?
+            }
+        };
+        if self.granted.is_none() {
+            inner.note_use(&granted);
+        }
+        self.key = granted.client;
+        self.granted = Some(granted);
+        Ok(())
+    }
+
+    /// Makes it slower than its quotas from now on.
+    pub(crate) const fn slow(&mut self, slowness: Slowness) {
+        self.slowness = slowness;
+    }
+
+    /// The rate by which a limit of the policy is counted for the client.
+    fn rate(&self, number: usize) -> Rate {
+        let limit = &self.inner.policy.limits[number];
+        let granted = self.granted.as_ref().and_then(|granted| granted.rate(limit.granted));
+        let rate = granted.unwrap_or_else(|| limit.quota.rate());
+        let least = if number == self.limits.start { self.slowness.interval } else { 0 };
+        rate.slowed(self.slowness.factor, least)
     }
 
     /// What the limits say, without a charge.
@@ -84,12 +181,15 @@ impl Paced {
     fn ask(&self, op: impl Fn(u32) -> Op) -> Question {
         let inner = &self.inner;
         let mut charged = Charged::default();
+        if self.granted.is_some() {
+            charged.registered.push((self.rule, self.came_by));
+        }
         for (number, units) in self.limits.clone().zip(&self.units) {
             let limit = &inner.policy.limits[number];
             let place = limit.scope.place(self.key, || inner.route_key(None));
             charged
                 .asked
-                .push(Asked::new(number, limit.charge(limit.quota.rate(), place, op(*units), self.shadow)));
+                .push(Asked::new(number, limit.charge(self.rate(number), place, op(*units), self.shadow)));
         }
         let pending = inner.engine.ask(&mut charged);
         Question { inner: inner.clone(), charged, pending }
@@ -100,7 +200,7 @@ impl Paced {
         let late = decision.charged.asked.iter().enumerate().filter_map(|(number, asked)| {
             let nanos = nanos(number, asked);
             let limit = &self.inner.policy.limits[asked.limit];
-            let (rate, Charge { place, shadow, .. }) = (limit.quota.rate(), asked.charge);
+            let Charge { rate, place, shadow, .. } = asked.charge;
             let charge = || limit.charge(rate, place, Op::Give(nanos), shadow);
             (nanos > 0).then(|| Asked::new(asked.limit, charge()))
         });
@@ -110,6 +210,10 @@ impl Paced {
     /// The engine's time, in nanoseconds.
     pub(crate) fn now(&self) -> u64 {
         self.inner.engine.now()
+    }
+
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        self.inner.emit(event);
     }
 
     /// Tells of what passed.

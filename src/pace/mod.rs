@@ -4,24 +4,28 @@
 
 mod costs;
 mod error;
+mod feedback;
 mod future;
+mod judge;
 mod layer;
 mod pacer;
+mod priority;
 mod queue;
 #[cfg(feature = "retry")]
 mod retry;
 mod service;
 mod spacing;
 mod timer;
-#[cfg(feature = "retry")]
-mod told;
 mod wait;
 
 pub use costs::Costs;
 pub use error::{PaceError, Rejected, SendError};
+pub use feedback::{Aimd, Breaker, Feedback, Outcome, Signals};
 pub use future::SendFuture;
+pub use judge::{ByAnswer, Judge, JudgeBy, Unjudged};
 pub use layer::{Divert, DivertBy, PaceLayer, Reject};
 pub use pacer::{PaceFuture, Pacer};
+pub use priority::Priority;
 #[cfg(feature = "retry")]
 pub use retry::Retry;
 pub use service::Pace;

@@ -1,4 +1,4 @@
-use super::{timer, told};
+use super::{feedback::told, timer};
 use http::{Method, Request, Response, StatusCode};
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 use tower::retry::{

@@ -1,16 +1,17 @@
 //! The way of one send: its place in the queue, its turn, the charge.
 
 use super::{
-    PaceError, Rejected,
+    PaceError, Priority, Rejected,
+    feedback::{Control, Gate},
     pacer::Shared,
-    queue::{Full, Sums, Ticket},
+    queue::{Entrant, Full, Place, Sums, Ticket},
     spacing::nanos,
     timer::{go_on, wait},
 };
 use crate::{
-    Decision, Place, StoreError,
+    Decision, Event, StoreError,
     limiter::{Paced, Question},
-    store::Asked,
+    store::{self, Asked},
 };
 use smallvec::SmallVec;
 use std::{
@@ -42,37 +43,52 @@ impl Patience {
 /// Nobody sleeps longer than this without looking again, because quotas may change meanwhile.
 const LONGEST_SLEEP: u64 = 1_000_000_000;
 
+/// Something to be sent, and how long it may wait.
+pub(super) struct Send {
+    pub(super) paced: Paced,
+    pub(super) priority: Priority,
+    pub(super) patience: Patience,
+}
+
 /// Waits for a place, a turn and the limits, and charges them.
-pub(super) async fn pass(shared: &Shared, paced: &Paced, patience: Patience) -> Result<Decision, PaceError> {
+pub(super) async fn pass(shared: &Shared, send: Send) -> Result<Decision, PaceError> {
+    let Send { mut paced, priority, patience } = send;
+    paced.look_up().await?;
     if paced.shadow {
-        return watch(shared, paced, patience).await;
+        return watch(shared, &mut paced, patience).await;
     }
     let start = paced.now();
+    if let Some(share) = shared.control.as_ref().and_then(|control| control.sheds(start)) {
+        paced.tell(&Event::Shed { share });
+        return Err(PaceError::Shed);
+    }
     let deadline = start.saturating_add(patience.most());
-    let ticket = match shared.queues.enter(paced.key, &paced.units) {
-        Ok(ticket) => ticket,
-        Err(Full) => return Err(full(shared, paced, patience).await),
-    };
+    let ticket =
+        match shared.queues.enter(&Entrant { key: paced.key, priority, units: &paced.units, deadline }) {
+            Ok(ticket) => ticket,
+            Err(Full) => return Err(full(shared, &mut paced, priority, patience).await),
+        };
     if !matches!(patience, Patience::Endless) {
         let ahead = ticket.ahead();
         if ahead.iter().any(|units| *units > 0) {
-            let look = Look::at(shared, paced, ahead).await?;
+            let look = Look::at(shared, &mut paced, ahead).await?;
             if paced.now().saturating_add(look.wait()) > deadline {
-                return Err(look.reject(paced, PaceError::Limited));
+                return Err(look.reject(&paced, PaceError::Limited));
             }
         }
     }
-    poll_fn(|cx| ticket.poll_head(cx)).await;
-    let mut head = Head { shared, paced, ticket, deadline, due: None };
-    let decision = head.lead(matches!(patience, Patience::None)).await?;
-    let waited = head.due.map(|_| Duration::from_nanos(paced.now().saturating_sub(start)));
-    head.ticket.serve();
+    let only_tries = matches!(patience, Patience::None);
+    let mut head = Head { shared, paced, ticket, deadline, only_tries, due: None, waited: false };
+    let decision = head.lead().await?;
+    let Head { paced, ticket, waited, .. } = head;
+    ticket.serve();
+    let waited = waited.then(|| Duration::from_nanos(paced.now().saturating_sub(start)));
     paced.report_passed(&decision, waited);
     Ok(decision)
 }
 
 /// Lets something pass at once, and tells what would have become of it.
-async fn watch(shared: &Shared, paced: &Paced, patience: Patience) -> Result<Decision, PaceError> {
+async fn watch(shared: &Shared, paced: &mut Paced, patience: Patience) -> Result<Decision, PaceError> {
     let look = Look::at(shared, paced, Sums::new()).await?;
     let mut decision = paced.take().await.map_err(|error| failed(paced, error))?;
     decision.refuse_for(|number, _| look.waits.get(number).copied().flatten().unwrap_or(0));
@@ -88,8 +104,8 @@ async fn watch(shared: &Shared, paced: &Paced, patience: Patience) -> Result<Dec
 }
 
 /// What becomes of a send for which there is no place in the queue.
-async fn full(shared: &Shared, paced: &Paced, patience: Patience) -> PaceError {
-    let ahead = shared.queues.sums(paced.key);
+async fn full(shared: &Shared, paced: &mut Paced, priority: Priority, patience: Patience) -> PaceError {
+    let ahead = shared.queues.sums(paced.key, priority);
     match Look::at(shared, paced, ahead).await {
         Ok(look) if matches!(patience, Patience::None) => look.reject(paced, PaceError::Limited),
         Ok(look) => look.reject(paced, PaceError::Full),
@@ -97,40 +113,61 @@ async fn full(shared: &Shared, paced: &Paced, patience: Patience) -> PaceError {
     }
 }
 
-/// The first in the queue of its key.
+/// One that is in the queue of its key, and the head of it sooner or later.
 struct Head<'a> {
     shared: &'a Shared,
-    paced: &'a Paced,
+    paced: Paced,
     ticket: Ticket,
     deadline: u64,
+    only_tries: bool,
     /// When it could have gone if timers were exact, and when each limit had drained.
     due: Option<(u64, SmallVec<[u64; 4]>)>,
+    waited: bool,
 }
 
 impl Head<'_> {
-    async fn lead(&mut self, only_tries: bool) -> Result<Decision, PaceError> {
+    async fn lead(&mut self) -> Result<Decision, PaceError> {
         loop {
-            let mut look = Look::at(self.shared, self.paced, Sums::new()).await?;
+            let place = self.place().await;
+            let ahead = if place == Place::Head { Sums::new() } else { self.ticket.ahead() };
+            let mut look = Look::at(self.shared, &mut self.paced, ahead).await?;
             let now = self.paced.now();
             let contends = self.shared.takes_turns && look.own == 0;
             let has_turn = !contends || self.has_turn().await;
-            if look.wait() == 0 && has_turn {
+            if look.wait() == 0 && has_turn && place == Place::Head {
                 match self.charge().await? {
                     Some(decision) => return Ok(decision),
-                    None => continue, // somebody else charged meanwhile
+                    None => continue, // somebody else charged meanwhile, or overtook it
                 }
             }
             if !has_turn {
                 look.mind_turns();
             }
-            if only_tries || now.saturating_add(look.wait()) > self.deadline {
-                return Err(look.reject(self.paced, PaceError::Limited));
+            let is_late = now.saturating_add(look.wait()) > self.deadline;
+            if self.only_tries || place == Place::Expired || is_late {
+                return Err(look.reject(&self.paced, PaceError::Limited));
             }
             if self.ticket.stay().is_err() {
-                return Err(look.reject(self.paced, PaceError::Full));
+                return Err(look.reject(&self.paced, PaceError::Full));
             }
             self.sleep(&look, now, has_turn).await;
+            // What the client may do can have changed meanwhile.
+            self.paced.look_up().await?;
         }
+    }
+
+    /// Waits to be the head; sometimes it is overtaken and has to wait again.
+    async fn place(&mut self) -> Place {
+        let (ticket, waited, due) = (&self.ticket, &mut self.waited, &mut self.due);
+        poll_fn(|cx| {
+            let place = ticket.poll_head(cx);
+            if place.is_pending() {
+                // Whoever went before has changed when this one can go.
+                (*waited, *due) = (true, None);
+            }
+            place
+        })
+        .await
     }
 
     async fn has_turn(&self) -> bool {
@@ -138,26 +175,41 @@ impl Head<'_> {
     }
 
     async fn sleep(&mut self, look: &Look, now: u64, has_turn: bool) {
+        if let Some(control) = &self.shared.control {
+            control.press(now);
+        }
+        self.waited = true;
         if look.own > 0 {
             self.ticket.pass_turn();
         }
+        let expiry = self.shared.queues.expire(self.paced.key, now).saturating_sub(now).max(1);
+        let longest = LONGEST_SLEEP.min(expiry);
         if has_turn {
             self.due = Some((now.saturating_add(look.wait()), look.drained(now)));
-            let time = Duration::from_nanos(look.wait().min(LONGEST_SLEEP));
+            let time = Duration::from_nanos(look.wait().min(longest));
             return wait(time, |_| Poll::Pending).await;
         }
         self.due = Some((u64::MAX, SmallVec::new()));
-        let time = Duration::from_nanos(self.deadline.saturating_sub(now).min(LONGEST_SLEEP));
+        let time = Duration::from_nanos(self.deadline.saturating_sub(now).min(longest));
         wait(time, |cx| self.ticket.poll_turn(cx)).await;
     }
 
-    /// Charges the limits, and gives back what a late timer cost.
+    /// Charges the limits, and gives back what a late timer cost. Nobody overtakes it meanwhile.
     async fn charge(&self) -> Result<Option<Decision>, PaceError> {
-        let decision = InFlight(Some(self.paced.take())).await;
-        let decision = decision.map_err(|error| failed(self.paced, error))?;
-        if !decision.is_allowed() {
+        if !self.ticket.begin() {
             return Ok(None);
         }
+        let Some(claim) = Claim::new(self.shared, &self.paced) else {
+            self.ticket.end();
+            return Ok(None);
+        };
+        let decision = InFlight(Some(self.paced.take())).await;
+        let decision = decision.map_err(|error| failed(&self.paced, error))?;
+        if !decision.is_allowed() {
+            self.ticket.end();
+            return Ok(None);
+        }
+        claim.keep();
         if let Some((due, drained)) = &self.due {
             let now = self.paced.now();
             self.paced.forgive(&decision, |number, Asked { charge, reading, .. }| {
@@ -172,9 +224,34 @@ impl Head<'_> {
     }
 }
 
+/// Leave to go from what is known of the other side, which is given back unless it is kept.
+struct Claim<'a>(Option<(&'a Control, &'a Paced)>);
+
+impl<'a> Claim<'a> {
+    fn new(shared: &'a Shared, paced: &'a Paced) -> Option<Self> {
+        let control = shared.control.as_deref();
+        control
+            .is_none_or(|control| control.claim(paced.now()))
+            .then_some(Self(control.map(|control| (control, paced))))
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if let Some((control, paced)) = self.0 {
+            control.unclaim(paced.now());
+        }
+    }
+}
+
 /// What the limits say, and how long that means to wait, in nanoseconds.
 struct Look {
     decision: Decision,
+    gate: Gate,
     /// For each limit; nothing where it never fits.
     waits: SmallVec<[Option<u64>; 4]>,
     /// The longest wait of limits that are the key's own, and of those that all share.
@@ -186,16 +263,22 @@ impl Look {
     /// # Errors
     ///
     /// If the store fails, or a limit never admits what it costs.
-    async fn at(shared: &Shared, paced: &Paced, ahead: Sums) -> Result<Self, PaceError> {
+    async fn at(shared: &Shared, paced: &mut Paced, ahead: Sums) -> Result<Self, PaceError> {
+        let gate = shared.control.as_ref().map_or(Gate::NONE, |control| {
+            let (gate, news) = control.gate(paced.now());
+            news.tell(|event| paced.tell(event));
+            gate
+        });
+        paced.slow(gate.slowness);
         let decision = paced.peek().await.map_err(|error| failed(paced, error))?;
         let spacing = shared.settings.spacing;
-        let mut look = Self { decision, waits: SmallVec::new(), own: 0, shared: 0 };
+        let mut look = Self { decision, gate, waits: SmallVec::new(), own: 0, shared: 0 };
         for (number, Asked { charge, reading, .. }) in look.decision.charged.asked.iter().enumerate() {
             let ahead = ahead.get(number).copied().unwrap_or(0);
             let wait = spacing.wait(charge.rate, *reading, ahead, paced.units[number]);
             let longest = match charge.place {
-                Place::Client(_) => &mut look.own,
-                Place::Shared(_) => &mut look.shared,
+                store::Place::Client(_) => &mut look.own,
+                store::Place::Shared(_) => &mut look.shared,
             };
             *longest = (*longest).max(wait.unwrap_or(0));
             look.waits.push(wait);
@@ -207,7 +290,7 @@ impl Look {
     }
 
     fn wait(&self) -> u64 {
-        self.own.max(self.shared)
+        self.own.max(self.shared).max(self.gate.wait)
     }
 
     /// When each limit will have drained, or has.
@@ -219,13 +302,20 @@ impl Look {
     /// Somebody else's turn takes as long as one's own, as far as can be known.
     fn mind_turns(&mut self) {
         for (wait, Asked { charge, .. }) in self.waits.iter_mut().zip(&self.decision.charged.asked) {
-            if let (Place::Shared(_), Some(wait)) = (charge.place, wait) {
+            if let (store::Place::Shared(_), Some(wait)) = (charge.place, wait) {
                 *wait = (*wait).max(charge.rate.interval_ns());
             }
         }
     }
 
     fn reject(mut self, paced: &Paced, kind: impl Fn(Rejected) -> PaceError) -> PaceError {
+        if self.gate.wait > self.own.max(self.shared) {
+            let retry_after = Duration::from_nanos(self.gate.wait);
+            return match self.gate.open {
+                Some(error) => PaceError::Open { error: error.into_owned(), retry_after },
+                None => PaceError::Paused { retry_after },
+            };
+        }
         let waits = &self.waits;
         self.decision.refuse_for(|number, _| waits.get(number).copied().flatten().unwrap_or(0));
         paced.report_refused(&self.decision);

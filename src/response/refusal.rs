@@ -66,6 +66,11 @@ pub enum Reason {
         /// What is wrong and what is accepted, without a full stop.
         detail: String,
     },
+    /// What the request needs from elsewhere cannot be had at the moment: 503.
+    Overloaded {
+        /// When it is worth another try.
+        retry_after: Duration,
+    },
     /// The store cannot be reached and the policy is to refuse then: 503.
     StoreDown {
         /// When the store will be tried again.
@@ -96,7 +101,9 @@ impl<'a> Refusal<'a> {
     fn reckon(&mut self) {
         self.retry_after = match self.reason {
             Reason::Limited => retry_after(self.limits.iter().copied(), self.permits.iter().copied()),
-            Reason::StoreDown { retry_after } | Reason::Banned { retry_after } => Some(retry_after),
+            Reason::StoreDown { retry_after }
+            | Reason::Overloaded { retry_after }
+            | Reason::Banned { retry_after } => Some(retry_after),
             Reason::NoRoom => Some(NO_ROOM_RETRY),
             _ => None,
         };
@@ -121,7 +128,9 @@ impl<'a> Refusal<'a> {
             | Reason::OverrideNotAllowed => StatusCode::FORBIDDEN,
             Reason::Unidentified(rejection) => rejection.status(),
             Reason::BadCost { .. } | Reason::BadOverride { .. } => StatusCode::BAD_REQUEST,
-            Reason::StoreDown { .. } | Reason::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+            Reason::StoreDown { .. } | Reason::Overloaded { .. } | Reason::NoRoom => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -252,7 +261,7 @@ impl RefusalStyle {
             Reason::Limited => {
                 ("https://iana.org/assignments/http-problem-types#quota-exceeded", "Quota exceeded")
             }
-            Reason::StoreDown { .. } | Reason::NoRoom => (
+            Reason::StoreDown { .. } | Reason::Overloaded { .. } | Reason::NoRoom => (
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
                 "Temporarily reduced capacity",
             ),
@@ -330,6 +339,7 @@ impl RefusalStyle {
             }
             Reason::OverrideNotAllowed => out.ours("This client may not override its limits."),
             Reason::StoreDown { .. } => out.ours("Requests cannot be counted at the moment."),
+            Reason::Overloaded { .. } => out.ours("What this request needs is not to be had at the moment."),
         }
         if let Some(secs) = refusal.retry_after_secs {
             out.ours(" Try again in ");

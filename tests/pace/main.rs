@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod bounds;
+mod breaker;
+mod feedback;
 mod layer;
 mod model;
 mod order;
+mod priority;
+mod registry;
 #[cfg(feature = "retry")]
 mod retry;
 mod stage;

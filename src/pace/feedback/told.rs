@@ -10,11 +10,26 @@ static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// The longest wait that an answer asks for, by `Retry-After` (RFC 9110, seconds or a date) and by each limit in `RateLimit`
 /// (draft 10) of which nothing remains. What cannot be read says nothing.
-pub(super) fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name| headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    let after = text(&RETRY_AFTER).filter_map(|value| retry_after(value.trim(), headers));
-    let spent = text(&RATE_LIMIT).flat_map(|value| split(value, ',')).filter_map(exhausted);
+pub(in super::super) fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let after = text(headers, &RETRY_AFTER).filter_map(|value| retry_after(value.trim(), headers));
+    let spent = limits(headers).filter(|(remaining, _)| *remaining <= 0).map(|(_, time)| time);
     after.chain(spent).max()
+}
+
+/// Of the limits in `RateLimit` of which something remains, the one that admits the least in its time: what remains, and the
+/// time.
+pub(super) fn remaining(headers: &HeaderMap) -> Option<(u64, Duration)> {
+    let some = limits(headers).filter_map(|(remaining, time)| Some((u64::try_from(remaining).ok()?, time)));
+    some.filter(|(remaining, _)| *remaining > 0)
+        .max_by_key(|(remaining, time)| time.as_nanos() / u128::from(*remaining))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &'a HeaderName) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok())
+}
+
+fn limits(headers: &HeaderMap) -> impl Iterator<Item = (i64, Duration)> {
+    text(headers, &RATE_LIMIT).flat_map(|value| split(value, ',')).filter_map(limit)
 }
 
 fn retry_after(value: &str, headers: &HeaderMap) -> Option<Duration> {
@@ -28,18 +43,18 @@ fn retry_after(value: &str, headers: &HeaderMap) -> Option<Duration> {
     Some(until.duration_since(date.unwrap_or_else(SystemTime::now)).unwrap_or_default())
 }
 
-/// `"name";r=0;t=30`: nothing remains, and more comes in 30 seconds.
-fn exhausted(member: &str) -> Option<Duration> {
+/// `"name";r=3;t=30`: 3 remain, and more come in 30 seconds.
+fn limit(member: &str) -> Option<(i64, Duration)> {
     let params = split(member, ';').into_iter().skip(1);
     let (mut remaining, mut time) = (None, None);
     for param in params {
         match param.trim().split_once('=') {
-            Some(("r", value)) => remaining = value.parse::<i64>().ok(),
-            Some(("t", value)) => time = value.parse::<u64>().ok(),
+            Some(("r", value)) => remaining = value.parse().ok(),
+            Some(("t", value)) => time = value.parse().ok(),
             _ => {}
         }
     }
-    time.filter(|_| remaining.is_some_and(|remaining| remaining <= 0)).map(Duration::from_secs)
+    remaining.zip(time.map(Duration::from_secs))
 }
 
 /// Parts between separators that do not stand in a quoted string (RFC 9651).
