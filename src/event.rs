@@ -37,6 +37,13 @@ pub enum Event<'a> {
         /// The class of the error that it failed with, if it did.
         error: Option<&'a str>,
     },
+    /// A batch is sent.
+    Batched {
+        /// How many items it has.
+        items: usize,
+        /// How many bytes these have.
+        bytes: u64,
+    },
     /// A pacer handed something that it did not let pass to a closure.
     Diverted,
     /// A pacer did not let something pass, because the other side refuses most of what comes.

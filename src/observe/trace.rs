@@ -24,6 +24,7 @@ pub(crate) fn trace(event: &Event<'_>) {
             info!(target: TARGET, client = %occasion.client(), route = occasion.route, wait, "would wait");
         }
         Event::Answered { .. }
+        | Event::Batched { .. }
         | Event::Diverted
         | Event::Shed { .. }
         | Event::Paused { .. }

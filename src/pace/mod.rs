@@ -2,6 +2,7 @@
 //!
 //! Who waits and for how long is decided without any runtime; only `timer` knows one.
 
+mod batch;
 mod costs;
 mod error;
 mod feedback;
@@ -18,6 +19,7 @@ mod spacing;
 mod timer;
 mod wait;
 
+pub use batch::{Batch, BatchPlan, Batches, PushError};
 pub use costs::Costs;
 pub use error::{PaceError, Rejected, SendError};
 pub use feedback::{Aimd, Breaker, Feedback, Outcome, Signals};

@@ -260,6 +260,7 @@ impl Pacer {
 #[must_use = "futures do nothing unless polled"]
 pub struct PaceFuture(State);
 
+#[allow(clippy::large_enum_variant, reason = "it is boxed when it is first polled")]
 enum State {
     New(Option<(Arc<Shared>, Result<Send, PaceError>)>),
     Started(Pin<Box<dyn Future<Output = Result<Decision, PaceError>> + std::marker::Send>>),

@@ -9,6 +9,7 @@ pub(super) fn trace(event: &Event<'_>) {
         Event::Answered { took, refused, error } => {
             trace!(target: TARGET, took = took.map(seconds), refused, error, "answered");
         }
+        Event::Batched { items, bytes } => trace!(target: TARGET, items, bytes, "batch"),
         Event::Diverted => debug!(target: TARGET, "diverted"),
         Event::Shed { share } => debug!(target: TARGET, share, "shed"),
         Event::Paused { time } => info!(target: TARGET, seconds = seconds(*time), "paused"),

@@ -139,7 +139,7 @@ impl Feedback {
                 format!("{bounds:?} are no bounds; set a floor above 0, and a ceiling from there to 1");
             return mistake("Feedback::bounds", reason);
         }
-        if let Some(multiple) = self.admission.filter(|multiple| !(*multiple >= 1.0)) {
+        if let Some(multiple) = self.admission.filter(|multiple| multiple.is_nan() || *multiple < 1.0) {
             let reason =
                 format!("{multiple} sends for each that is accepted would never grow; allow 1 at least");
             return mistake("Feedback::admission", reason);
