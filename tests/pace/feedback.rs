@@ -61,11 +61,16 @@ async fn answers_over_http_tell() {
     assert_eq!(answer(429, &[("retry-after", "3")]), Outcome::refused().pause(seconds(3)));
     assert_eq!(answer(500, &[]), Outcome::failed("500"));
     assert_ne!(answer(503, &[]), Outcome::failed("503"), "it is refused too");
-    let fields = [("ratelimit", "\"a\";r=50;t=10, \"b\";r=10;t=5, \"c\";r=90;t=1")];
-    assert_eq!(answer(200, &fields), Outcome::done().remaining(10, seconds(5)));
-    let fields = [("ratelimit", "\"a\";r=50;t=10"), ("ratelimit", "\"b\";r=0;t=7")];
-    assert_eq!(answer(200, &fields), Outcome::done().remaining(50, seconds(10)).pause(seconds(7)));
-    for broken in ["\"a\";r=-5", "\"a\";r=x;t=1", ";;;", "\"a\";r=99999999999999999999;t=1"] {
+    let fields = [
+        ("ratelimit", "\"a\";r=50;t=10, \"b;,\";t=5;r=0"),
+        ("ratelimit-policy", "\"b;,\";q=10;w=60"),
+        ("ratelimit-policy", "\"c\";q=1;w=1, \"a\";q=3;w=9;qu=\"content-bytes\""),
+    ];
+    let told = format!("{:?}", answer(200, &fields));
+    for part in ["units: 50, reset: 10s, quota: None", "units: 0, reset: 5s, quota: Some((10, 60s))"] {
+        assert!(told.contains(part), "{told}");
+    }
+    for broken in ["\"a\";r=5", "\"a\";r=x;t=1", ";;;", "\"a\";r=99999999999999999999;t=1"] {
         assert_eq!(answer(200, &[("ratelimit", broken)]), Outcome::done(), "{broken}");
     }
 }

@@ -6,6 +6,8 @@ mod batch;
 mod bounds;
 mod breaker;
 mod feedback;
+#[cfg(feature = "retry")]
+mod gateway;
 mod layer;
 mod model;
 mod order;

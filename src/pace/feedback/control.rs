@@ -5,6 +5,7 @@ use super::{
     admission::Admission,
     aimd::Adaptive,
     breaker::{Change, Fuse, Stop},
+    spread::Spread,
 };
 use crate::{clock::nanos, event::Event, limiter::Slowness};
 use std::{
@@ -27,7 +28,7 @@ pub(in super::super) struct Control {
 #[derive(Debug)]
 struct State {
     paused_until: u64,
-    spread: Option<Spread>,
+    spread: Spread,
     adaptive: Option<Adaptive>,
     fuse: Option<Fuse>,
     admission: Option<Admission>,
@@ -36,13 +37,6 @@ struct State {
     rules: (f64, u64),
     /// The factor that was told last.
     told: f64,
-}
-
-/// So many nanoseconds between units, until a time.
-#[derive(Debug)]
-struct Spread {
-    interval: u64,
-    until: u64,
 }
 
 /// Whether and how fast something may go.
@@ -73,7 +67,7 @@ impl Control {
         let factor = settings.aimd.map_or(1.0, |aimd| aimd.start);
         let state = State {
             paused_until: 0,
-            spread: None,
+            spread: Spread::default(),
             adaptive: settings.aimd.map(Adaptive::new),
             fuse: settings.breaker.map(Fuse::new),
             admission: settings.admission.map(Admission::new),
@@ -93,8 +87,7 @@ impl Control {
     pub(in super::super) fn gate(&self, now: u64) -> (Gate, News) {
         let mut state = self.lock();
         let factor = self.settings.factor(&mut state, now);
-        let interval =
-            state.spread.as_ref().filter(|spread| now < spread.until).map_or(0, |spread| spread.interval);
+        let interval = state.spread.interval(now);
         let stop = state.fuse.as_ref().and_then(|fuse| fuse.stop(now));
         let open_for = stop.map_or(0, |stop| stop.until.saturating_sub(now));
         let gate = Gate {
@@ -147,11 +140,9 @@ impl Control {
         if let (Some(Change::Closed(_)), Some(adaptive)) = (&change, &mut state.adaptive) {
             adaptive.restart();
         }
-        if let Some((units, reset)) = outcome.remaining {
-            let reset = nanos(reset.min(self.settings.max_pause));
-            state.spread = Some(Spread { interval: reset / units.max(1), until: now.saturating_add(reset) });
-        }
-        let pause = outcome.pause.and_then(|time| self.settings.pause(&mut state, time, now));
+        let spent = state.spread.note(&outcome.limits, self.settings.max_pause, now);
+        let pause = outcome.pause.unwrap_or_default().max(Duration::from_nanos(spent));
+        let pause = self.settings.pause(&mut state, pause, now);
         let factor = self.settings.factor(&mut state, now);
         News { pause, factor: state.note_factor(factor), change, now }
     }

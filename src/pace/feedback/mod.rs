@@ -9,6 +9,7 @@ mod breaker;
 mod control;
 mod outcome;
 mod signals;
+mod spread;
 pub(super) mod told;
 
 use crate::{BuildError, Mistake, Pacer};

@@ -1,4 +1,7 @@
-use super::told;
+use super::{
+    spread::{Limits, Remaining},
+    told,
+};
 use http::{Response, StatusCode};
 use std::{borrow::Cow, time::Duration};
 
@@ -19,7 +22,7 @@ pub struct Outcome {
     pub(super) error: Option<Cow<'static, str>>,
     pub(in super::super) took: Option<Duration>,
     pub(super) pause: Option<Duration>,
-    pub(super) remaining: Option<(u64, Duration)>,
+    pub(super) limits: Limits,
 }
 
 impl Outcome {
@@ -39,8 +42,8 @@ impl Outcome {
     }
 
     /// What an answer over HTTP says: 429 is refused, 503 is refused and failed, other statuses from 500 on are failed, each
-    /// with its status as the class, such as `500`. `Retry-After` and, where nothing remains, the `RateLimit` field of
-    /// draft 10 ask for a pause; what remains otherwise is to be spread over its time.
+    /// with its status as the class, such as `500`. `Retry-After` asks for a pause, and the fields `RateLimit` and
+    /// `RateLimit-Policy` of draft 10 tell what remains of which quota.
     pub fn answer<B>(response: &Response<B>) -> Self {
         let status = response.status();
         let refused = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
@@ -49,8 +52,8 @@ impl Outcome {
             refused,
             error,
             took: None,
-            pause: told::wait(response.headers()),
-            remaining: told::remaining(response.headers()),
+            pause: told::pause(response.headers()),
+            limits: told::remaining(response.headers()),
         }
     }
 
@@ -64,8 +67,17 @@ impl Outcome {
         Self { pause: Some(time), ..self }
     }
 
-    /// What the other side still admits, in units of the pacer's first limit, and how long until it admits more.
-    pub fn remaining(self, units: u64, reset: Duration) -> Self {
-        Self { remaining: Some((units, reset)), ..self }
+    /// What a limit of the other side still admits, in units of the pacer's first limit, and how long until it admits more.
+    pub fn remaining(mut self, units: u64, reset: Duration) -> Self {
+        self.limits.push(Remaining { limit: self.limits.len() as u64, units, reset, quota: None });
+        self
+    }
+
+    /// The quota of the limit of which something [remains](Self::remaining): so many units in so much time.
+    pub fn quota(mut self, units: u64, time: Duration) -> Self {
+        if let Some(limit) = self.limits.last_mut() {
+            limit.quota = Some((units, time));
+        }
+        self
     }
 }
