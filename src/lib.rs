@@ -56,7 +56,7 @@
 //! # More
 //!
 //! The README has tables of set-ups, limits and headers; the directory `examples` has a program for each;
-//! `docs/algorithms.md` says which quota stands for which algorithm, and `docs/design.md` why things are as they are.
+//! `docs/algorithms.md` says which quota stands for which algorithm, `docs/sending.md` how to send within limits, and `docs/design.md` why things are as they are.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "admin")]
@@ -122,3 +122,8 @@ pub use store::{Charge, Op, Place, Reading, Store, StoreError, StoreFuture};
 #[cfg(all(doctest, feature = "pace"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the examples in the guide to sending.
+#[cfg(all(doctest, feature = "retry"))]
+#[doc = include_str!("../docs/sending.md")]
+struct Sending;
