@@ -5,10 +5,10 @@ use super::{
     grants::{Denied, Granted},
 };
 use crate::{
-    Charge, Identity, Key, Op, Rate, Reading, Rejection, StoreError,
+    Identity, Key, Op, Rate, Reading, Rejection, StoreError,
     event::{Event, Occasion},
     identity::ClientLabel,
-    policy::{CompiledLimit, Scope},
+    policy::{CompiledLimit, Resource, Scope},
     registry::Who,
     store::Asked,
 };
@@ -60,6 +60,8 @@ pub(crate) enum Barred {
     Blocked,
     Banned(Duration),
     Unregistered(Rejection),
+    /// It may not use the rule's resource.
+    Resource(String),
     Down(StoreError),
 }
 
@@ -146,6 +148,11 @@ impl Paced {
                 })?
             }
         };
+        if let Some(Resource::Named(name)) = &inner.policy.rules[self.rule].resource {
+            if !granted.record.may_use(name) {
+                return Err(Barred::Resource(name.clone()));
+            }
+        }
         if self.granted.is_none() {
             inner.note_use(&granted);
         }
@@ -191,6 +198,9 @@ impl Paced {
                 .asked
                 .push(Asked::new(number, limit.charge(self.rate(number), place, op(*units), self.shadow)));
         }
+        if self.granted.as_ref().is_some_and(|granted| granted.may_override) {
+            inner.keep_owed(&mut charged.asked);
+        }
         let pending = inner.engine.ask(&mut charged);
         Question { inner: inner.clone(), charged, pending }
     }
@@ -200,9 +210,8 @@ impl Paced {
         let late = decision.charged.asked.iter().enumerate().filter_map(|(number, asked)| {
             let nanos = nanos(number, asked);
             let limit = &self.inner.policy.limits[asked.limit];
-            let Charge { rate, place, shadow, .. } = asked.charge;
-            let charge = || limit.charge(rate, place, Op::Give(nanos), shadow);
-            (nanos > 0).then(|| Asked::new(asked.limit, charge()))
+            let give = || limit.charge_again(asked.charge.rate, asked.charge, Op::Give(nanos));
+            (nanos > 0).then(|| Asked::new(asked.limit, give()))
         });
         self.inner.engine.settle(late.collect());
     }

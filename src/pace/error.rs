@@ -44,6 +44,11 @@ pub enum PaceError {
     },
     /// The registry does not let the client send: its id is malformed, or it is unknown or disabled.
     Unregistered(Rejection),
+    /// The client may not use the rule's resource.
+    ResourceNotAllowed {
+        /// The resource.
+        resource: String,
+    },
     /// A cost is for a limit that the pacer does not have.
     UnknownLimit {
         /// The name.
@@ -82,7 +87,11 @@ impl PaceError {
                 Some(*retry_after)
             }
             Self::Store(_) | Self::Shed => Some(LATER),
-            Self::TooLarge(_) | Self::Blocked | Self::Unregistered(_) | Self::UnknownLimit { .. } => None,
+            Self::TooLarge(_)
+            | Self::Blocked
+            | Self::Unregistered(_)
+            | Self::ResourceNotAllowed { .. }
+            | Self::UnknownLimit { .. } => None,
         }
     }
 
@@ -96,7 +105,7 @@ impl PaceError {
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::Limited(_) | Self::Full(_) | Self::TooLarge(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Blocked | Self::Banned { .. } => StatusCode::FORBIDDEN,
+            Self::Blocked | Self::Banned { .. } | Self::ResourceNotAllowed { .. } => StatusCode::FORBIDDEN,
             Self::Unregistered(rejection) => rejection.status(),
             Self::Store(_) | Self::Paused { .. } | Self::Open { .. } | Self::Shed => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -115,6 +124,9 @@ impl PaceError {
             Self::Blocked => (Reason::Blocked, None),
             Self::Banned { retry_after } => (Reason::Banned { retry_after: *retry_after }, None),
             Self::Unregistered(rejection) => (Reason::Unidentified(*rejection), None),
+            Self::ResourceNotAllowed { resource } => {
+                (Reason::ResourceNotAllowed { resource: resource.clone() }, None)
+            }
             Self::Store(_) => (Reason::StoreDown { retry_after: LATER }, None),
             Self::Paused { .. } | Self::Open { .. } | Self::Shed => {
                 (Reason::Overloaded { retry_after: self.retry_after().unwrap_or(LATER) }, None)
@@ -158,6 +170,9 @@ impl fmt::Display for PaceError {
                 return write!(f, "the client is banned for {} seconds more", whole_seconds(*retry_after));
             }
             Self::Unregistered(rejection) => return rejection.fmt(f),
+            Self::ResourceNotAllowed { resource } => {
+                return write!(f, "the client may not use {resource:?}");
+            }
             Self::UnknownLimit { limit, known } => {
                 return write!(f, "no limit of the pacer is named {limit:?}; there are {known:?}");
             }
@@ -193,6 +208,7 @@ impl From<Barred> for PaceError {
             Barred::Blocked => Self::Blocked,
             Barred::Banned(retry_after) => Self::Banned { retry_after },
             Barred::Unregistered(rejection) => Self::Unregistered(rejection),
+            Barred::Resource(resource) => Self::ResourceNotAllowed { resource },
             Barred::Down(error) => Self::Store(error),
         }
     }

@@ -17,3 +17,4 @@ mod registry;
 mod retry;
 mod stage;
 mod taking;
+mod turns;

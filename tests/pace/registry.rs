@@ -81,6 +81,19 @@ async fn who_may_not_send_is_told_so() {
     let disabled = stage.pacer.try_take("ann", 1).await.unwrap_err();
     assert!(matches!(disabled, PaceError::Unregistered(Rejection::DisabledClient)), "{disabled}");
     assert_eq!((disabled.status().as_u16(), disabled.retry_after()), (401, None));
+    let rule = rule().resource("outbox");
+    let resource = staged_by(Policy::new().rule(rule), |builder| {
+        builder.clients(Clients::new(MemoryRegistry::new()).unknown(UnknownClients::refuse()))
+    });
+    resource.set("ann", a_second(1).allowed_queues(["inbox"]));
+    let error = resource.pacer.until_ready("ann", 1).await.unwrap_err();
+    assert_eq!(
+        (error.status().as_u16(), error.to_string()),
+        (403, "the client may not use \"outbox\"".to_owned())
+    );
+    resource.set("ann", a_second(1).allowed_queues(["inbox", "outbox"]));
+    assert!(resource.pacer.until_ready("ann", 1).await.is_ok());
+
     stage.set("bob", a_second(1));
     stage.limiter.ban(&Identity::name("bob"), Duration::from_secs(60)).unwrap();
     let banned = stage.pacer.until_ready("bob", 1).await.unwrap_err();
