@@ -101,9 +101,9 @@ pub use pace::Retry;
 #[cfg(feature = "pace")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pace")))]
 pub use pace::{
-    Aimd, Batch, BatchPlan, Batches, Breaker, ByAnswer, Costs, Divert, DivertBy, Feedback, Judge, JudgeBy,
-    Outcome, Pace, PaceError, PaceFuture, PaceLayer, Pacer, Priority, PushError, Reject, Rejected, SendError,
-    SendFuture, Signals, Unjudged,
+    Aimd, Batch, BatchPlan, Batches, Breaker, ByAnswer, Costs, Divert, DivertBy, Feedback, InFlight, Judge,
+    JudgeBy, Outcome, Pace, PaceError, PaceFuture, PaceLayer, Pacer, Priority, PushError, Reject, Rejected,
+    SendError, SendFuture, Signals, Unjudged,
 };
 pub use policy::{Ban, Concurrency, Cost, Limit, Policy, Rule, Settle};
 pub use quota::{Quota, Rate};

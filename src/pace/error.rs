@@ -17,7 +17,7 @@ use std::{
 pub enum PaceError {
     /// It would have to wait, and longer than it may.
     Limited(Rejected),
-    /// It would have to wait, and as many wait already as may.
+    /// It would have to wait, and as many wait already as may; or as many are on their way as may.
     Full(Rejected),
     /// It costs more than a limit ever admits.
     TooLarge(Rejected),

@@ -1,4 +1,4 @@
-use super::{Divert, Judge, PaceFuture, PaceLayer, SendError, Unjudged, layer::Face};
+use super::{Divert, Judge, PaceFuture, PaceLayer, SendError, Unjudged, feedback::Room, layer::Face};
 use crate::Event;
 use pin_project_lite::pin_project;
 use std::{
@@ -45,6 +45,7 @@ struct Sent<R, J> {
     face: Arc<Face<R>>,
     judge: J,
     at: u64,
+    room: Option<Room>,
 }
 
 impl<S, R, D, J> SendFuture<S, R, D, J>
@@ -70,7 +71,7 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Pacing { pace, held } => {
-                    let verdict = ready!(Pin::new(pace).poll(cx));
+                    let verdict = ready!(pace.poll_passed(cx));
                     // Taken once, because the state changes with it.
                     let Some(Held { mut service, request, layer }) = held.take() else {
                         return Poll::Pending;
@@ -82,18 +83,23 @@ where
                             }
                             State::Diverted { future: layer.divert.divert(request, error) }
                         }
-                        _ => {
+                        verdict => {
+                            let room = verdict.ok().and_then(|(_, room)| room);
                             let PaceLayer { face, judge, .. } = layer;
                             let at = face.pacer.now();
-                            State::Sent { future: service.call(request), sent: Sent { face, judge, at } }
+                            State::Sent {
+                                future: service.call(request),
+                                sent: Sent { face, judge, at, room },
+                            }
                         }
                     }
                 }
-                StateProjection::Sent { future, sent: Sent { face, judge, at } } => {
+                StateProjection::Sent { future, sent: Sent { face, judge, at, room } } => {
                     let answer = ready!(future.poll(cx));
                     if let Some(outcome) = judge.judge(answer.as_ref()) {
                         face.report(outcome, *at);
                     }
+                    *room = None;
                     return Poll::Ready(answer.map_err(SendError::Inner));
                 }
                 StateProjection::Diverted { future } => return future.poll(cx),

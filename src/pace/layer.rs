@@ -129,7 +129,7 @@ impl<R> Face<R> {
         } else {
             self.pacer.start(&key, &cost, Patience::None)
         };
-        future.priority((self.priority)(request))
+        future.priority((self.priority)(request)).taking_room()
     }
 
     /// Reports what became of a request that was sent at a time.

@@ -22,7 +22,7 @@ mod wait;
 pub use batch::{Batch, BatchPlan, Batches, PushError};
 pub use costs::Costs;
 pub use error::{PaceError, Rejected, SendError};
-pub use feedback::{Aimd, Breaker, Feedback, Outcome, Signals};
+pub use feedback::{Aimd, Breaker, Feedback, InFlight, Outcome, Signals};
 pub use future::SendFuture;
 pub use judge::{ByAnswer, Judge, JudgeBy, Unjudged};
 pub use layer::{Divert, DivertBy, PaceLayer, Reject};

@@ -4,7 +4,7 @@ use super::{
     priority::Shares,
     queue::{Bounds, Queues},
     spacing::Spacing,
-    wait::{Patience, Send, pass},
+    wait::{Passed, Patience, Send, pass},
 };
 use crate::{BuildError, Decision, Event, Identity, Limit, Limiter, Mistake, Policy, Rule, limiter::Paced};
 use std::{
@@ -223,7 +223,12 @@ impl Pacer {
     }
 
     pub(super) fn start(&self, key: &Identity<'_>, cost: &Costs<'_>, patience: Patience) -> PaceFuture {
-        let send = self.paced(key, cost).map(|paced| Send { paced, priority: Priority::Normal, patience });
+        let send = self.paced(key, cost).map(|paced| Send {
+            paced,
+            priority: Priority::Normal,
+            patience,
+            takes_room: false,
+        });
         PaceFuture(State::New(Some((self.shared.clone(), send))))
     }
 
@@ -263,7 +268,7 @@ pub struct PaceFuture(State);
 #[allow(clippy::large_enum_variant, reason = "it is boxed when it is first polled")]
 enum State {
     New(Option<(Arc<Shared>, Result<Send, PaceError>)>),
-    Started(Pin<Box<dyn Future<Output = Result<Decision, PaceError>> + std::marker::Send>>),
+    Started(Pin<Box<dyn Future<Output = Result<Passed, PaceError>> + std::marker::Send>>),
 }
 
 impl PaceFuture {
@@ -276,10 +281,16 @@ impl PaceFuture {
     }
 }
 
-impl Future for PaceFuture {
-    type Output = Result<Decision, PaceError>;
+impl PaceFuture {
+    /// Lets it take room, which is given back when what it is for is no longer on its way.
+    pub(super) fn taking_room(mut self) -> Self {
+        if let State::New(Some((_, Ok(send)))) = &mut self.0 {
+            send.takes_room = true;
+        }
+        self
+    }
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    pub(super) fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Result<Passed, PaceError>> {
         loop {
             match &mut self.0 {
                 State::Started(future) => return future.as_mut().poll(cx),
@@ -290,6 +301,14 @@ impl Future for PaceFuture {
                 }
             }
         }
+    }
+}
+
+impl Future for PaceFuture {
+    type Output = Result<Decision, PaceError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_passed(cx).map_ok(|(decision, _)| decision)
     }
 }
 

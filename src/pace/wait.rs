@@ -2,7 +2,7 @@
 
 use super::{
     PaceError, Priority, Rejected,
-    feedback::{Control, Gate},
+    feedback::{Control, Gate, Room},
     pacer::Shared,
     queue::{Entrant, Full, Place, Sums, Ticket},
     spacing::nanos,
@@ -42,20 +42,27 @@ impl Patience {
 
 /// Nobody sleeps longer than this without looking again, because quotas may change meanwhile.
 const LONGEST_SLEEP: u64 = 1_000_000_000;
+/// The same for whoever waits for room: who was woken for it may have left meanwhile.
+const LONGEST_ROOM: u64 = 50_000_000;
 
 /// Something to be sent, and how long it may wait.
 pub(super) struct Send {
     pub(super) paced: Paced,
     pub(super) priority: Priority,
     pub(super) patience: Patience,
+    /// Whether it is known when it is no longer on its way, so that it takes room.
+    pub(super) takes_room: bool,
 }
 
+/// What was let through, with the room that it takes.
+pub(super) type Passed = (Decision, Option<Room>);
+
 /// Waits for a place, a turn and the limits, and charges them.
-pub(super) async fn pass(shared: &Shared, send: Send) -> Result<Decision, PaceError> {
-    let Send { mut paced, priority, patience } = send;
+pub(super) async fn pass(shared: &Shared, send: Send) -> Result<Passed, PaceError> {
+    let Send { mut paced, priority, patience, takes_room } = send;
     paced.look_up().await?;
     if paced.shadow {
-        return watch(shared, &mut paced, patience).await;
+        return watch(shared, &mut paced, patience).await.map(|decision| (decision, None));
     }
     let start = paced.now();
     if let Some(share) = shared.control.as_ref().and_then(|control| control.sheds(start)) {
@@ -78,13 +85,23 @@ pub(super) async fn pass(shared: &Shared, send: Send) -> Result<Decision, PaceEr
         }
     }
     let only_tries = matches!(patience, Patience::None);
-    let mut head = Head { shared, paced, ticket, deadline, only_tries, due: None, waited: false };
+    let mut head = Head {
+        shared,
+        paced,
+        ticket,
+        deadline,
+        only_tries,
+        takes_room,
+        room: None,
+        due: None,
+        waited: false,
+    };
     let decision = head.lead().await?;
-    let Head { paced, ticket, waited, .. } = head;
+    let Head { paced, ticket, waited, room, .. } = head;
     ticket.serve();
     let waited = waited.then(|| Duration::from_nanos(paced.now().saturating_sub(start)));
     paced.report_passed(&decision, waited);
-    Ok(decision)
+    Ok((decision, room))
 }
 
 /// Lets something pass at once, and tells what would have become of it.
@@ -120,6 +137,8 @@ struct Head<'a> {
     ticket: Ticket,
     deadline: u64,
     only_tries: bool,
+    takes_room: bool,
+    room: Option<Room>,
     /// When it could have gone if timers were exact, and when each limit had drained.
     due: Option<(u64, SmallVec<[u64; 4]>)>,
     waited: bool,
@@ -134,7 +153,9 @@ impl Head<'_> {
             let now = self.paced.now();
             let contends = self.shared.takes_turns && look.own == 0;
             let has_turn = !contends || self.has_turn().await;
-            if look.wait() == 0 && has_turn && place == Place::Head {
+            let may_go = look.wait() == 0 && has_turn && place == Place::Head;
+            let has_room = !may_go || self.has_room().await;
+            if may_go && has_room {
                 match self.charge().await? {
                     Some(decision) => return Ok(decision),
                     None => continue, // somebody else charged meanwhile, or overtook it
@@ -144,13 +165,20 @@ impl Head<'_> {
                 look.mind_turns();
             }
             let is_late = now.saturating_add(look.wait()) > self.deadline;
+            if !has_room && (self.only_tries || now >= self.deadline) {
+                return Err(look.reject(&self.paced, PaceError::Full));
+            }
             if self.only_tries || place == Place::Expired || is_late {
                 return Err(look.reject(&self.paced, PaceError::Limited));
             }
             if self.ticket.stay().is_err() {
                 return Err(look.reject(&self.paced, PaceError::Full));
             }
-            self.sleep(&look, now, has_turn).await;
+            if has_room {
+                self.sleep(&look, now, has_turn).await;
+            } else {
+                self.wait_for_room(now).await;
+            }
             // What the client may do can have changed meanwhile.
             self.paced.look_up().await?;
         }
@@ -158,12 +186,12 @@ impl Head<'_> {
 
     /// Waits to be the head; sometimes it is overtaken and has to wait again.
     async fn place(&mut self) -> Place {
-        let (ticket, waited, due) = (&self.ticket, &mut self.waited, &mut self.due);
+        let Self { ticket, waited, due, room, .. } = self;
         poll_fn(|cx| {
             let place = ticket.poll_head(cx);
             if place.is_pending() {
                 // Whoever went before has changed when this one can go.
-                (*waited, *due) = (true, None);
+                (*waited, *due, *room) = (true, None, None);
             }
             place
         })
@@ -172,6 +200,31 @@ impl Head<'_> {
 
     async fn has_turn(&self) -> bool {
         poll_fn(|cx| Poll::Ready(self.ticket.poll_turn(cx).is_ready())).await
+    }
+
+    async fn has_room(&mut self) -> bool {
+        let control = self.shared.control.as_ref().filter(|_| self.takes_room && self.room.is_none());
+        let Some(control) = control else { return true };
+        poll_fn(|cx| {
+            let room = control.poll_room(cx);
+            let has_room = room.is_ready();
+            if let Poll::Ready(room) = room {
+                self.room = room;
+            }
+            Poll::Ready(has_room)
+        })
+        .await
+    }
+
+    async fn wait_for_room(&mut self, now: u64) {
+        let Some(control) = &self.shared.control else { return };
+        control.press(now);
+        self.waited = true;
+        self.due = None;
+        let expiry = self.shared.queues.expire(self.paced.key, now).min(self.deadline);
+        let time = Duration::from_nanos(expiry.saturating_sub(now).clamp(1, LONGEST_ROOM));
+        let room = &mut self.room;
+        wait(time, |cx| control.poll_room(cx).map(|taken| *room = taken)).await;
     }
 
     async fn sleep(&mut self, look: &Look, now: u64, has_turn: bool) {

@@ -3,7 +3,7 @@
 use crate::stage::*;
 use futures_util::FutureExt;
 use std::time::Duration;
-use tidegate::{Aimd, Breaker, Event, Feedback, Outcome, PaceError, Pacer, Quota};
+use tidegate::{Aimd, Breaker, Event, Feedback, InFlight, Outcome, PaceError, Pacer, Quota};
 
 fn breaker(stage: Stage) -> Stage {
     let breaker = Breaker::new().budget(3).stay_open(Duration::from_millis(100), Duration::from_millis(400));
@@ -177,6 +177,10 @@ fn mistakes_are_told() {
         (Feedback::new().adapt(Aimd::new().shrink(1.5)), "Feedback::adapt: the share that is kept"),
         (Feedback::new().adapt(Aimd::new().tolerate(1.0)), "Feedback::adapt: the tolerated share is 1"),
         (Feedback::new().adapt(Aimd::new().every(Duration::ZERO)), "Feedback::adapt: windows take no time"),
+        (
+            Feedback::new().in_flight(InFlight::new().bounds(0, 5)),
+            "Feedback::in_flight: it starts from 10 and goes from 0 to 5",
+        ),
         (Feedback::new().breaker(Breaker::new().budget(0)), "Feedback::breaker: no failure is borne"),
         (
             Feedback::new().breaker(Breaker::new().stay_open(Duration::from_secs(2), Duration::from_secs(1))),

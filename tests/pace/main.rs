@@ -8,6 +8,7 @@ mod breaker;
 mod feedback;
 #[cfg(feature = "retry")]
 mod gateway;
+mod in_flight;
 mod layer;
 mod model;
 mod order;

@@ -5,12 +5,14 @@ use super::{
     admission::Admission,
     aimd::Adaptive,
     breaker::{Change, Fuse, Stop},
+    in_flight::Rooms,
     spread::Spread,
 };
 use crate::{clock::nanos, event::Event, limiter::Slowness};
 use std::{
     borrow::Cow,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -32,6 +34,7 @@ struct State {
     adaptive: Option<Adaptive>,
     fuse: Option<Fuse>,
     admission: Option<Admission>,
+    rooms: Option<Rooms>,
     signals: Signals,
     /// What the rules made of the signals, and until when that holds.
     rules: (f64, u64),
@@ -71,6 +74,7 @@ impl Control {
             adaptive: settings.aimd.map(Adaptive::new),
             fuse: settings.breaker.map(Fuse::new),
             admission: settings.admission.map(Admission::new),
+            rooms: settings.in_flight.map(Rooms::new),
             signals: settings.signals.clone(),
             rules: (1.0, 0),
             told: settings.clamp(factor),
@@ -136,6 +140,9 @@ impl Control {
         if let Some(adaptive) = &mut state.adaptive {
             adaptive.answer(outcome.refused || outcome.error.is_some(), outcome.took, now);
         }
+        if let Some(rooms) = &mut state.rooms {
+            rooms.answer(outcome.refused || outcome.error.is_some(), outcome.took);
+        }
         let change = state.fuse.as_mut().and_then(|fuse| fuse.answer(outcome.error.as_ref(), now));
         if let (Some(Change::Closed(_)), Some(adaptive)) = (&change, &mut state.adaptive) {
             adaptive.restart();
@@ -145,6 +152,20 @@ impl Control {
         let pause = self.settings.pause(&mut state, pause, now);
         let factor = self.settings.factor(&mut state, now);
         News { pause, factor: state.note_factor(factor), change, now }
+    }
+
+    /// Takes room for a send through a layer; or else the task is woken when there is some.
+    pub(in super::super) fn poll_room(self: &Arc<Self>, cx: &Context<'_>) -> Poll<Option<Room>> {
+        let taken = self.lock().rooms.as_mut().map(|rooms| rooms.take(cx.waker()));
+        match taken {
+            None => Poll::Ready(None),
+            Some(true) => Poll::Ready(Some(Room(self.clone()))),
+            Some(false) => Poll::Pending,
+        }
+    }
+
+    pub(in super::super) fn in_flight(&self) -> Option<u32> {
+        self.lock().rooms.as_ref().map(Rooms::limit)
     }
 
     pub(in super::super) fn pause(&self, time: Duration, now: u64) -> News {
@@ -174,6 +195,20 @@ impl Control {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Room for one send, until this is dropped.
+#[derive(Debug)]
+pub(in super::super) struct Room(Arc<Control>);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let next = self.0.lock().rooms.as_mut().and_then(Rooms::give);
+        // Outside of the lock, because a waker may poll at once.
+        if let Some(next) = next {
+            next.wake();
+        }
     }
 }
 

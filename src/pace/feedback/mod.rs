@@ -7,6 +7,7 @@ mod admission;
 mod aimd;
 mod breaker;
 mod control;
+mod in_flight;
 mod outcome;
 mod signals;
 mod spread;
@@ -15,7 +16,8 @@ pub(super) mod told;
 use crate::{BuildError, Mistake, Pacer};
 pub use aimd::Aimd;
 pub use breaker::Breaker;
-pub(super) use control::{Control, Gate};
+pub(super) use control::{Control, Gate, Room};
+pub use in_flight::InFlight;
 pub use outcome::Outcome;
 pub use signals::Signals;
 use std::{fmt, sync::Arc, time::Duration};
@@ -51,6 +53,7 @@ pub struct Feedback {
     aimd: Option<Aimd>,
     breaker: Option<Breaker>,
     admission: Option<f64>,
+    in_flight: Option<InFlight>,
     signals: Signals,
     rules: Vec<FactorRule>,
     floor: f64,
@@ -76,6 +79,7 @@ impl Feedback {
             aimd: None,
             breaker: None,
             admission: None,
+            in_flight: None,
             signals: Signals::default(),
             rules: Vec::new(),
             floor: 0.01,
@@ -99,6 +103,11 @@ impl Feedback {
     /// Engineering*; 2 is usual). Every outcome must be reported, or it looks refused.
     pub fn admission(self, multiple: f64) -> Self {
         Self { admission: Some(multiple), ..self }
+    }
+
+    /// Bounds how many sends through a layer are on their way at once.
+    pub fn in_flight(self, in_flight: InFlight) -> Self {
+        Self { in_flight: Some(in_flight), ..self }
     }
 
     /// Declares a signal: its value while it has not been set, and how long it is fresh after it was set. After that it goes
@@ -147,6 +156,9 @@ impl Feedback {
         }
         if let Some(Err(reason)) = self.aimd.map(|aimd| aimd.check()) {
             return mistake("Feedback::adapt", reason);
+        }
+        if let Some(Err(reason)) = self.in_flight.map(|in_flight| in_flight.check()) {
+            return mistake("Feedback::in_flight", reason);
         }
         match self.breaker.map(|breaker| breaker.check()) {
             Some(Err(reason)) => mistake("Feedback::breaker", reason),
@@ -216,6 +228,11 @@ impl Pacer {
     /// All signals as of now.
     pub fn signals(&self) -> Signals {
         self.control().map(|control| control.signals(self.now())).unwrap_or_default()
+    }
+
+    /// How many sends through layers may be on their way at once now, if [that](Feedback::in_flight) is bounded.
+    pub fn in_flight(&self) -> Option<u32> {
+        self.control().and_then(Control::in_flight)
     }
 
     /// The share of its quotas' rates that the pacer uses now, from 0 to 1.
