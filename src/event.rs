@@ -176,6 +176,15 @@ pub enum Event<'a> {
         /// The quota from now on.
         new: Quota,
     },
+    /// Entries were put on a list or taken off it.
+    ListChanged {
+        /// `allow list` or `block list`.
+        list: &'a str,
+        /// How many entries it had until now.
+        old: usize,
+        /// How many it has from now on.
+        new: usize,
+    },
     /// How many requests may run at once was changed.
     ConcurrencyChanged {
         /// The limit.

@@ -93,7 +93,7 @@ pub use key::Key;
 pub use layer::{ResponseFuture, Throttle, ThrottleBody, ThrottleLayer};
 pub use limiter::{
     BanError, Banned, ChargeError, ChargeFuture, Charging, Client, Decision, Hold, HoldFuture, Holding,
-    Limiter, LimiterBuilder,
+    Limiter, LimiterBuilder, ListEntry,
 };
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
@@ -105,7 +105,7 @@ pub use pace::{
     JudgeBy, Outcome, Pace, PaceError, PaceFuture, PaceLayer, Pacer, Priority, PushError, Reject, Rejected,
     SendError, SendFuture, Signals, Unjudged,
 };
-pub use policy::{Ban, Concurrency, Cost, Limit, Policy, Rule, Settle};
+pub use policy::{Ban, Concurrency, Cost, Limit, Lists, Policy, Rule, Settle};
 pub use quota::{Quota, Rate};
 #[cfg(feature = "journal")]
 pub use registry::JournalError;

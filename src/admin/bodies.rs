@@ -93,3 +93,40 @@ pub(super) struct SetLimit {
     /// Such as `100/minute burst 20`.
     quota: String,
 }
+
+/// Who is banned, by one of `client_id`, `address`, `api_key` and `header`, and for how long.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetBan {
+    client_id: Option<String>,
+    /// One address: `192.0.2.7`, or an IPv6 one, which stands for its /64.
+    address: Option<String>,
+    api_key: Option<String>,
+    header: Option<HeaderOf>,
+    #[schema(minimum = 1)]
+    seconds: u64,
+}
+
+/// Who sends a header with this value.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeaderOf {
+    #[schema(pattern = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+    name: String,
+    #[schema(min_length = 1)]
+    value: String,
+}
+
+/// Entries to be put on a list, one at least.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddToList {
+    #[schema(inline)]
+    list: super::lists::Named,
+    /// Such as `192.0.2.7` and `10.0.0.0/8`.
+    networks: Option<Vec<String>>,
+    /// Clients by their ids, however they come.
+    client_ids: Option<Vec<String>>,
+    /// Keys, each for itself.
+    api_keys: Option<Vec<String>>,
+}

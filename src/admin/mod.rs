@@ -8,16 +8,19 @@
 
 mod asked;
 mod auth;
+mod bans;
 mod bodies;
 mod clients;
 mod grants;
 mod keys;
+mod lists;
 mod openapi;
 mod policy;
 mod problem;
 mod tiers;
 mod usage;
 mod views;
+mod whom;
 
 use crate::{
     BuildError, ClientRecord, Clients, KeyHash, Limiter, Mistake, RegistryError,
@@ -104,6 +107,12 @@ impl Admin {
         let router = route(router, "/admin/limits/set", "POST, PUT", post(policy::set).put(policy::set));
         let set_concurrency = post(policy::set_concurrency).put(policy::set_concurrency);
         let router = route(router, "/admin/concurrency/set", "POST, PUT", set_concurrency);
+        let router = route(router, "/admin/bans", "GET, HEAD", get(bans::list));
+        let router = route(router, "/admin/bans/set", "POST, PUT", post(bans::set).put(bans::set));
+        let router = route(router, "/admin/bans/delete", "DELETE", delete(bans::delete));
+        let router = route(router, "/admin/lists", "GET, HEAD", get(lists::get));
+        let router = route(router, "/admin/lists/add", "POST, PUT", post(lists::add).put(lists::add));
+        let router = route(router, "/admin/lists/delete", "DELETE", delete(lists::delete));
         let router = route(router, "/admin/policy", "GET, HEAD", get(policy::get));
         let router = route(router, "/admin/openapi.json", "GET, HEAD", get(openapi::document));
         // No fallback, because of two routers with one only one could be merged.

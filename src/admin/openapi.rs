@@ -1,6 +1,6 @@
 //! The OpenAPI document.
 
-use super::{clients, grants, keys, policy, problem::ProblemBody, tiers, usage};
+use super::{bans, clients, grants, keys, lists, policy, problem::ProblemBody, tiers, usage};
 use axum::Json;
 use utoipa::{
     Modify, OpenApi,
@@ -21,6 +21,8 @@ use utoipa::{
         grants::get, grants::set, grants::delete,
         tiers::list, tiers::set, tiers::delete,
         policy::get, policy::limits, policy::set, policy::set_concurrency,
+        bans::list, bans::set, bans::delete,
+        lists::get, lists::add, lists::delete,
         document,
     ),
     components(schemas(ProblemBody)),

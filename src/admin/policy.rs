@@ -107,18 +107,21 @@ pub(super) async fn set_concurrency(
 
 impl Office {
     fn concurrency(&self, rule: &CompiledRule) -> Vec<ConcurrencyView> {
-        let limits = &self.limiter.inner.policy.concurrency[rule.concurrency.clone()];
-        let view = limits.iter().map(|limit| ConcurrencyView {
-            rule: rule.name.clone(),
-            limit: limit.name.clone(),
-            max: limit.max(),
-            counted_for: match limit.shares {
-                Shares::Nobody => "client",
-                Shares::NobodyOnOneRoute => "client_and_route",
-                Shares::All => "shared",
-            },
-            granted: limit.granted,
-            queue: limit.queue,
+        let inner = &self.limiter.inner;
+        let view = rule.concurrency.clone().map(|number| {
+            let limit = &inner.policy.concurrency[number];
+            ConcurrencyView {
+                rule: rule.name.clone(),
+                limit: limit.name.clone(),
+                max: inner.maximum(number),
+                counted_for: match limit.shares {
+                    Shares::Nobody => "client",
+                    Shares::NobodyOnOneRoute => "client_and_route",
+                    Shares::All => "shared",
+                },
+                granted: limit.granted,
+                queue: limit.queue,
+            }
         });
         view.collect()
     }

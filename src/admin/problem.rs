@@ -1,6 +1,6 @@
 //! What went wrong, as problem details (RFC 9457) with the members `error` and `message` beside.
 
-use crate::{ChargeError, RegistryError, Rejection, response::whole_seconds};
+use crate::{BanError, ChargeError, RegistryError, Rejection, response::whole_seconds};
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
@@ -111,6 +111,16 @@ impl From<ChargeError> for Problem {
             }
             _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         }
+    }
+}
+
+impl From<BanError> for Problem {
+    fn from(error: BanError) -> Self {
+        let status = match error {
+            BanError::Off => StatusCode::CONFLICT,
+            BanError::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error.to_string())
     }
 }
 

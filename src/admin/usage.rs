@@ -5,7 +5,7 @@ use super::{
     asked::Asked,
     auth::ADMIN_KEY,
     problem::{Problem, ProblemBody},
-    views::{LimitUsage, Limits, OwnLimits, PermitUsage, Usage},
+    views::{BanView, LimitUsage, Limits, OwnLimits, PermitUsage, Usage},
 };
 use crate::{
     Charging, Client, Identity, RequestHead,
@@ -36,8 +36,8 @@ pub(super) async fn get(State(office): State<Arc<Office>>, request: Request) -> 
     let (client_id, route) = (asked.required("client_id")?, asked.query("route")?);
     office.record(&client_id).await?;
     let client = office.limiter.client(&Identity::name(client_id.clone()));
-    let (limits, concurrency) = office.usage(&client, route.as_deref(), Client::inspect).await?;
-    Ok(Json(Usage { client_id, limits, concurrency }))
+    let used = office.usage(&client, route.as_deref(), Client::inspect).await?;
+    Ok(Json(office.used(client_id, used)))
 }
 
 /// Forgives what a client owes, except what all clients share, and limits per route other than `route`.
@@ -67,8 +67,7 @@ pub(super) async fn reset(
     let limits = after.as_ref().ok().map(|(limits, _)| limits);
     office.tell(&asked.actor, "reset client", &client_id, Some(&before), limits);
     done?;
-    let (limits, concurrency) = after?;
-    Ok(Json(Usage { client_id, limits, concurrency }))
+    Ok(Json(office.used(client_id, after?)))
 }
 
 /// What the caller may do and has done. It is not counted. Any other client's is told to admins alone.
@@ -108,7 +107,15 @@ pub(super) async fn own(
 /// Asks what a client has used of a rule's limits: as the client itself or as an operator.
 type Ask = for<'a> fn(&'a Client, &'a str) -> Charging<'a>;
 
+/// What a client has used of its limits, and what of it runs at once.
+type Used = (Vec<LimitUsage>, Vec<PermitUsage>);
+
 impl Office {
+    fn used(&self, client_id: String, (limits, concurrency): Used) -> Usage {
+        let ban = self.limiter.ban_of(&Identity::name(&*client_id));
+        Usage { banned: ban.as_ref().map(BanView::from), client_id, limits, concurrency }
+    }
+
     async fn forgive(&self, client: &Client, route: Option<&str>) -> Result<(), Problem> {
         for rule in self.limiter.inner.policy.rules.iter().filter(|rule| rule.registered) {
             let resetting = client.reset(&rule.name);
@@ -120,13 +127,8 @@ impl Office {
         Ok(())
     }
 
-    /// What a client has used of the limits that go by clients of the registry.
-    async fn usage(
-        &self,
-        client: &Client,
-        route: Option<&str>,
-        ask: Ask,
-    ) -> Result<(Vec<LimitUsage>, Vec<PermitUsage>), Problem> {
+    /// What a client has used of the limits that go by clients of the registry; `ask` is how it is asked for.
+    async fn usage(&self, client: &Client, route: Option<&str>, ask: Ask) -> Result<Used, Problem> {
         let policy = &self.limiter.inner.policy;
         let (mut limits, mut concurrency) = (Vec::new(), Vec::new());
         for rule in policy.rules.iter().filter(|rule| rule.registered) {

@@ -1,8 +1,9 @@
 //! What the admin API answers.
 
+use super::whom::handle;
 use crate::{
-    ApiKey, ClientRecord, Grant, IssuedKey, LimitStatus, PermitStatus, TemporaryGrant, Tiers,
-    registry::to_text,
+    ApiKey, Banned, ClientRecord, Grant, IssuedKey, LimitStatus, ListEntry, PermitStatus, TemporaryGrant,
+    Tiers, registry::to_text, response::whole_seconds,
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, time::SystemTime};
@@ -189,7 +190,7 @@ impl From<LimitStatus<'_>> for LimitUsage {
             quota: status.quota().to_string(),
             used: status.rate().burst().get() - status.remaining(),
             remaining: status.remaining(),
-            reset: crate::response::whole_seconds(status.reading().reset_after()),
+            reset: whole_seconds(status.reading().reset_after()),
             shadow: status.is_shadow(),
         }
     }
@@ -222,6 +223,80 @@ impl From<PermitStatus<'_>> for PermitUsage {
     }
 }
 
+/// A ban in force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BanView {
+    /// By which it can be lifted.
+    #[schema(pattern = "^[0-9a-f]{32}$")]
+    handle: String,
+    /// Who is banned, as logs name it.
+    client: String,
+    /// Its id or name, where that is what is banned.
+    client_id: Option<String>,
+    /// Seconds that it takes yet, rounded up.
+    remaining: u64,
+    /// Which ban in a row it is; 0 for one by hand.
+    times: u32,
+}
+
+impl BanView {
+    /// As audit events name it.
+    pub(super) fn subject(&self) -> &str {
+        self.client_id.as_ref().unwrap_or(&self.client)
+    }
+}
+
+impl From<&Banned> for BanView {
+    fn from(ban: &Banned) -> Self {
+        Self {
+            handle: handle(ban.key()),
+            client: ban.client().to_string(),
+            client_id: ban.name().map(str::to_owned),
+            remaining: whole_seconds(ban.remaining()),
+            times: ban.times(),
+        }
+    }
+}
+
+/// The bans in force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BanList {
+    pub(super) bans: Vec<BanView>,
+    pub(super) count: usize,
+}
+
+/// An entry of a list: a network, or somebody's identity.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EntryView {
+    /// The network, such as `10.0.0.0/8`.
+    network: Option<String>,
+    /// By which an identity can be deleted.
+    #[schema(pattern = "^[0-9a-f]{32}$")]
+    handle: Option<String>,
+    /// The identity, as logs name it.
+    client: Option<String>,
+    /// Its id or name, where that is on the list.
+    client_id: Option<String>,
+}
+
+impl From<&ListEntry> for EntryView {
+    fn from(entry: &ListEntry) -> Self {
+        Self {
+            network: entry.network(),
+            handle: entry.key().map(handle),
+            client: entry.key().map(|_| entry.to_string()),
+            client_id: entry.name().map(str::to_owned),
+        }
+    }
+}
+
+/// The lists in force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ListsView {
+    pub(super) allow: Vec<EntryView>,
+    pub(super) block: Vec<EntryView>,
+}
+
 /// What a client has used.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Usage {
@@ -229,6 +304,8 @@ pub(super) struct Usage {
     pub(super) limits: Vec<LimitUsage>,
     /// What runs at once.
     pub(super) concurrency: Vec<PermitUsage>,
+    /// Its ban, if one is in force.
+    pub(super) banned: Option<BanView>,
 }
 
 /// What a client may do and has done.

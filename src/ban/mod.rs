@@ -39,6 +39,15 @@ const PARTS: usize = 16;
 /// So many places a newcomer looks at for one to take.
 const LOOKS: u32 = 8;
 
+/// Whom a refusal or a ban is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Suspect<'a> {
+    pub(crate) key: Key,
+    pub(crate) label: ClientLabel,
+    /// The client's id or name, which operators know it by.
+    pub(crate) name: Option<&'a str>,
+}
+
 /// A ban that was imposed, or that is in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sentence {
@@ -49,6 +58,9 @@ pub(crate) struct Sentence {
     /// Which ban in a row it is; 0 for one by hand.
     pub(crate) times: u32,
 }
+
+/// A ban and its client's name, if that is known.
+pub(crate) type Named = (Sentence, Option<Box<str>>);
 
 /// Whose bans were found to be over.
 pub(crate) type Released = SmallVec<[ClientLabel; 1]>;
@@ -91,8 +103,7 @@ impl Bans {
     /// Takes note of a refusal, and answers with the ban that it leads to. A banned client's refusals do not count.
     pub(crate) fn refused(
         &self,
-        key: Key,
-        label: ClientLabel,
+        Suspect { key, label, name }: Suspect<'_>,
         now: u64,
         released: &mut Released,
     ) -> Option<Sentence> {
@@ -105,7 +116,7 @@ impl Bans {
         if record.is_over(now) {
             self.release(record, released);
         }
-        if !record.refuse(&self.terms, now) {
+        if !record.refuse(&self.terms, name, now) {
             return None;
         }
         self.banned.fetch_add(1, Relaxed);
@@ -115,8 +126,7 @@ impl Bans {
     /// Bans a client for so many nanoseconds, whatever it has on record; nothing where all room is taken by other bans.
     pub(crate) fn ban(
         &self,
-        key: Key,
-        label: ClientLabel,
+        Suspect { key, label, name }: Suspect<'_>,
         nanos: u64,
         now: u64,
         released: &mut Released,
@@ -128,29 +138,34 @@ impl Bans {
         if record.sentence().is_none() {
             self.banned.fetch_add(1, Relaxed);
         }
-        record.ban(nanos, now);
+        record.ban(nanos, name, now);
         record.sentence()
     }
 
-    /// Ends a client's ban and forgets what it has on record; answers whether it was banned.
-    pub(crate) fn lift(&self, key: Key, now: u64) -> Option<ClientLabel> {
+    /// Ends a client's ban and forgets what it has on record; answers with the ban, if one was in force.
+    pub(crate) fn lift(&self, key: Key, now: u64) -> Option<Named> {
         let mut part = self.part(key);
         let number = part.find(key)?;
         let record = part.records.remove(key.lo, number);
-        let sentence = record.sentence()?;
+        record.sentence()?;
         self.banned.fetch_sub(1, Relaxed);
-        (sentence.until > now).then_some(sentence.label)
+        record.named(now)
     }
 
-    /// The bans in force.
-    pub(crate) fn list(&self, now: u64) -> Vec<Sentence> {
+    /// The client's ban, if it is in force, and its name. Unlike [`check`](Self::check) it changes nothing.
+    pub(crate) fn get(&self, key: Key, now: u64) -> Option<Named> {
+        let part = self.part(key);
+        part.find(key).and_then(|number| part.records[number].named(now))
+    }
+
+    /// The bans in force, those that end soonest first.
+    pub(crate) fn list(&self, now: u64) -> Vec<Named> {
         let mut all = Vec::new();
         for part in &self.parts {
             let part = part.lock().unwrap_or_else(PoisonError::into_inner);
-            let sentences = part.records.numbers().filter_map(|number| part.records[number].sentence());
-            all.extend(sentences.filter(|sentence| sentence.until > now));
+            all.extend(part.records.numbers().filter_map(|number| part.records[number].named(now)));
         }
-        all.sort_by_key(|sentence| sentence.until);
+        all.sort_by_key(|(sentence, _)| sentence.until);
         all
     }
 

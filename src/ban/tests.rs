@@ -24,9 +24,13 @@ impl Court {
         (key, identity.label(key))
     }
 
-    fn refused(&self, number: u32, now: u64) -> Option<Sentence> {
+    fn suspect(&self, number: u32) -> Suspect<'static> {
         let (key, label) = self.client(number);
-        self.bans.refused(key, label, now, &mut Released::new())
+        Suspect { key, label, name: Some("name") }
+    }
+
+    fn refused(&self, number: u32, now: u64) -> Option<Sentence> {
+        self.bans.refused(self.suspect(number), now, &mut Released::new())
     }
 
     /// Refused as often as it takes; for how long it is banned then, and for which time in a row.
@@ -77,17 +81,22 @@ fn bans_by_hand_are_listed_and_lifted_as_others_are() {
     let court = Court::new(64);
     let (key, label) = court.client(1);
     let mut released = Released::new();
-    assert_eq!(court.bans.ban(key, label, 500, 10, &mut released).unwrap().until, 510);
-    assert_eq!(court.bans.ban(key, label, 400, 20, &mut released).unwrap().until, 420, "the last word holds");
+    assert_eq!(court.bans.ban(court.suspect(1), 500, 10, &mut released).unwrap().until, 510);
+    assert_eq!(
+        court.bans.ban(court.suspect(1), 400, 20, &mut released).unwrap().until,
+        420,
+        "the last word holds"
+    );
     court.banned(2, 30);
     let listed: Vec<_> =
-        court.bans.list(40).into_iter().map(|ban| (ban.label, ban.until, ban.times)).collect();
+        court.bans.list(40).into_iter().map(|(ban, _)| (ban.label, ban.until, ban.times)).collect();
     assert_eq!(listed, [(court.client(2).1, 130, 1), (label, 420, 0)]);
     assert_eq!(court.bans.list(130).len(), 1);
-    assert_eq!(court.bans.lift(key, 50), Some(label));
-    assert_eq!(court.bans.lift(key, 50), None);
+    let lift = |key, now| court.bans.lift(key, now).map(|(ban, _)| ban.label);
+    assert_eq!(lift(key, 50), Some(label));
+    assert_eq!(lift(key, 50), None);
     assert_eq!(court.check(1, 50), None);
-    assert_eq!(court.bans.lift(court.client(2).0, 130), None, "it is over");
+    assert_eq!(lift(court.client(2).0, 130), None, "it is over");
     assert!(!court.bans.any());
     assert!(released.is_empty());
 }
@@ -137,10 +146,9 @@ fn where_all_are_banned_newcomers_are_counted_and_not_banned() {
     }
     assert_eq!(court.bans.list(2).len(), 16);
     assert!(court.bans.dropped() > 0);
-    let (key, label) = court.client(999);
-    assert_eq!(court.bans.ban(key, label, 10, 2, &mut Released::new()), None);
+    assert_eq!(court.bans.ban(court.suspect(999), 10, 2, &mut Released::new()), None);
     let mut released = Released::new();
-    assert!(court.bans.ban(key, label, 10, 101, &mut released).is_some(), "there is room again");
+    assert!(court.bans.ban(court.suspect(999), 10, 101, &mut released).is_some(), "there is room again");
     assert_eq!(released.len(), 1);
     let none = Court::new(0);
     assert_eq!((none.refused(1, 1), none.check(1, 1), none.bans.dropped()), (None, None, 1));
@@ -159,6 +167,7 @@ fn memory_is_what_it_says() {
 #[derive(Default)]
 struct Known {
     refusals: Vec<u64>,
+    since: u64,
     until: u64,
     times: u32,
 }
@@ -168,11 +177,20 @@ impl Known {
         if self.until > now {
             return None;
         }
-        if self.refusals.first().is_some_and(|first| now - first >= TERMS.window) {
-            self.refusals.clear();
+        // Halves of windows from the first refusal on, and anew after one without any.
+        let half = TERMS.window / 2;
+        let number = |time: u64| (time - self.since) / half;
+        if self.refusals.last().is_none_or(|last| number(now) - number(*last) > 1) {
+            (self.since, self.refusals) = (now, Vec::new());
         }
         self.refusals.push(now);
-        if self.refusals.len() < TERMS.refusals as usize {
+        let number = |time: u64| (time - self.since) / half;
+        let counted = self.refusals.iter().filter(|time| number(now) - number(**time) <= 1).count();
+        let within = |time| self.refusals.iter().filter(|refusal| now - **refusal < time).count();
+        let needed = TERMS.refusals as usize;
+        assert!(counted < needed || within(TERMS.window) >= needed, "fewer in a window never lead to a ban");
+        assert!(counted >= needed || within(half) < needed, "as many in half a window always do");
+        if counted < needed {
             return None;
         }
         self.refusals.clear();
@@ -197,16 +215,16 @@ proptest! {
             match act {
                 0 => {
                     let was = (person.until > now).then_some(label);
-                    prop_assert_eq!(court.bans.lift(key, now), was);
+                    prop_assert_eq!(court.bans.lift(key, now).map(|(ban, _)| ban.label), was);
                     *person = Known::default();
                 }
                 1 => {
-                    let sentence = court.bans.ban(key, label, 50, now, &mut released).unwrap();
+                    let sentence = court.bans.ban(court.suspect(client), 50, now, &mut released).unwrap();
                     *person = Known { until: now + 50, ..Known::default() };
                     prop_assert_eq!(sentence.until, person.until);
                 }
                 _ => {
-                    let sentence = court.bans.refused(key, label, now, &mut released);
+                    let sentence = court.bans.refused(court.suspect(client), now, &mut released);
                     let sentence = sentence.map(|sentence| (sentence.until, sentence.times));
                     prop_assert_eq!(sentence, person.refused(now));
                 }

@@ -21,7 +21,7 @@ pub(crate) use credential::query;
 pub(crate) use forwarded::Proxies;
 pub use forwarded::TrustedProxies;
 pub use head::RequestHead;
-pub(crate) use network::Networks;
+pub(crate) use network::{Network, Networks, parse_network};
 pub use peer::PeerAddr;
 pub(crate) use peer::peer;
 pub use rejection::Rejection;

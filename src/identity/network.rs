@@ -47,6 +47,11 @@ impl Network {
         }
     }
 
+    /// The addresses that it stands for.
+    pub(crate) fn net(self) -> Option<IpNet> {
+        IpNet::new(self.base(), self.prefix).ok()
+    }
+
     pub(crate) fn key(self, keys: &Keys) -> Key {
         let family: u16 = if self.is_ipv4 { 4 } else { 6 };
         keys.address(family << 8 | u16::from(self.prefix), self.base_bits())
@@ -71,8 +76,7 @@ impl fmt::Display for Network {
 }
 
 fn mask(ip: IpAddr, prefix: u8) -> Option<IpNet> {
-    let net = Network::new(ip, prefix);
-    IpNet::new(net.base(), net.prefix).ok()
+    Network::new(ip, prefix).net()
 }
 
 /// Reads `192.0.2.7`, `192.0.2.0/24` or `2001:db8::/32`; bits behind the prefix are dropped.
@@ -90,6 +94,15 @@ fn parse(text: &str) -> Option<IpNet> {
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => mask(ip, prefix.checked_sub(96)?),
         _ => Some(net.trunc()),
     }
+}
+
+/// The network that a text says; what cannot be parsed becomes a mistake, found in `place`.
+pub(crate) fn parse_network(text: &str, place: &'static str, mistakes: &mut Vec<Mistake>) -> Option<IpNet> {
+    let net = parse(text);
+    if net.is_none() {
+        mistakes.push(Mistake::Network { text: text.to_owned(), place });
+    }
+    net
 }
 
 /// A set of addresses.
@@ -112,24 +125,7 @@ const fn point(ip: IpAddr) -> Point {
 impl Networks {
     /// The addresses of all networks in `texts`; those that cannot be parsed become mistakes, found in `place`.
     pub(crate) fn compile(texts: &[String], place: &'static str, mistakes: &mut Vec<Mistake>) -> Self {
-        let mut ranges = Vec::with_capacity(texts.len());
-        for text in texts {
-            match parse(text) {
-                Some(net) => ranges.push((point(net.network()), point(net.broadcast()))),
-                None => mistakes.push(Mistake::Network { text: text.clone(), place }),
-            }
-        }
-        ranges.sort_unstable();
-        let mut merged: Vec<(Point, Point)> = Vec::with_capacity(ranges.len());
-        for (first, last) in ranges {
-            match merged.last_mut() {
-                Some((_, end)) if first.0 == end.0 && first.1 <= end.1.saturating_add(1) => {
-                    *end = last.max(*end)
-                }
-                _ => merged.push((first, last)),
-            }
-        }
-        Self { ranges: merged.into() }
+        texts.iter().filter_map(|text| parse_network(text, place, mistakes)).collect()
     }
 
     pub(crate) fn contains(&self, ip: IpAddr) -> bool {
@@ -147,6 +143,24 @@ impl Networks {
         [IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()]
             .iter()
             .any(|all| self.ranges.contains(&(point(all.network()), point(all.broadcast()))))
+    }
+}
+
+impl FromIterator<IpNet> for Networks {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(nets: I) -> Self {
+        let mut ranges: Vec<_> =
+            nets.into_iter().map(|net| (point(net.network()), point(net.broadcast()))).collect();
+        ranges.sort_unstable();
+        let mut merged: Vec<(Point, Point)> = Vec::with_capacity(ranges.len());
+        for (first, last) in ranges {
+            match merged.last_mut() {
+                Some((_, end)) if first.0 == end.0 && first.1 <= end.1.saturating_add(1) => {
+                    *end = last.max(*end)
+                }
+                _ => merged.push((first, last)),
+            }
+        }
+        Self { ranges: merged.into() }
     }
 }
 

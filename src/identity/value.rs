@@ -73,10 +73,10 @@ impl<'a> Identity<'a> {
         matches!(self.0, Kind::Anonymous)
     }
 
-    /// The address or network, where that is what the client is known by.
-    pub(crate) const fn as_network(&self) -> Option<Network> {
-        match self.0 {
-            Kind::Address(network) => Some(network),
+    /// The name, where that is what the client is known by.
+    pub(crate) fn as_name(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Name(name) => Some(name),
             _ => None,
         }
     }

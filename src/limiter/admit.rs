@@ -34,8 +34,8 @@ impl Inner {
     /// were looked up elsewhere for it.
     pub(crate) fn admit(&self, head: &RequestHead<'_>, charged: &mut Charged, known: &[Known]) -> Admission {
         let mut asking = Asking::new(self, head, known);
-        if self.policy.has_exemptions {
-            match self.exempt(&mut asking) {
+        if self.policy.lists.exempts() {
+            match self.exempt(&asking, known) {
                 Admission::Decided => {}
                 exempt => return exempt,
             }
@@ -82,17 +82,22 @@ impl Inner {
 
     /// What the lists and other exemptions make of a request; `Decided` where that is left to the limits.
     #[inline(never)]
-    fn exempt(&self, asking: &mut Asking<'_>) -> Admission {
+    fn exempt(&self, asking: &Asking<'_>, known: &[Known]) -> Admission {
         let head = asking.head;
-        if let Some((client, time)) = self.banned(head) {
-            return self.reject(Reason::Banned { retry_after: time }, Some(client), *head);
+        match self.banned(head, known) {
+            Ok(None) => {}
+            Ok(Some((client, time))) => {
+                return self.reject(Reason::Banned { retry_after: time }, Some(client), *head);
+            }
+            Err(lookup) => return Admission::Waiting(Pending::registry(lookup, known)),
         }
-        match asking.standing() {
+        match asking.standing(known) {
             Ok(Standing::Allowed) => Admission::Free,
             Ok(Standing::Unlisted) if self.policy.exempt_preflights && is_preflight(*head) => Admission::Free,
             Ok(Standing::Unlisted) => Admission::Decided,
             Ok(Standing::Blocked(client)) => self.reject(Reason::Blocked, Some(client), *head),
-            Err(rejection) => self.reject(Reason::Unidentified(rejection), None, *head),
+            Err(Stop::Refused(reason)) => self.reject(reason, None, *head),
+            Err(Stop::Unknown(lookup)) => Admission::Waiting(Pending::registry(lookup, known)),
         }
     }
 

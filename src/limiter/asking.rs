@@ -222,7 +222,7 @@ impl<'a> Asking<'a> {
                 looked.outcome
             }
         };
-        outcome.map(Some).map_err(|denied| {
+        outcome.and_then(Granted::enabled).map(Some).map_err(|denied| {
             Stop::Refused(match denied {
                 Denied::Rejected(rejection) => Reason::Unidentified(rejection),
                 Denied::Down(_) => Reason::StoreDown { retry_after: REGISTRY_RETRY },
@@ -290,13 +290,14 @@ impl<'a> Asking<'a> {
     }
 
     /// What the lists say of the client, by its address and by whatever source of the policy knows it: a block holds on
-    /// routes without a rule too. A source that rejects the request knows nobody, and its rules reject it later.
-    pub(super) fn standing(&self) -> Result<Standing, Rejection> {
+    /// routes without a rule too. A client of the registry is also on a list by its id. A source that rejects the request knows nobody, and its rules reject it later.
+    pub(super) fn standing(&self, known: &[Known]) -> Result<Standing, Stop> {
         let (inner, policy) = (self.inner, &self.inner.policy);
-        let (allowed, blocked) = (&policy.allowed, &policy.blocked);
+        let lists = policy.lists.load();
+        let (allowed, blocked) = (&lists.allowed, &lists.blocked);
         let mut standing = Standing::Unlisted;
         if allowed.has_networks() || blocked.has_networks() {
-            match self.address()? {
+            match self.address().map_err(refused)? {
                 Some(address) if blocked.contains_address(address) => {
                     let identity = Identity::address(address);
                     return Ok(Standing::Blocked(identity.label(identity.key(&inner.keys))));
@@ -313,20 +314,25 @@ impl<'a> Asking<'a> {
                 Ok(identity) => identity,
                 // Who is on the list must not get by it by sending a credential twice.
                 Err(rejection) if blocked.has_identities() && rejection.is_malformed() => {
-                    return Err(rejection);
+                    return Err(refused(rejection));
                 }
                 Err(_) => continue,
             };
-            // Whom one rule's source does not know may be known to the policy's.
-            if number > 0 && identity.is_anonymous() {
-                continue;
-            }
             let key = identity.key(&inner.keys);
-            if blocked.contains(key) {
-                return Ok(Standing::Blocked(identity.label(key)));
-            }
-            if allowed.contains(key) {
-                standing = Standing::Allowed;
+            // Whom one rule's source does not know may be known to the policy's.
+            let own = (number == 0 || !identity.is_anonymous()).then_some(key);
+            let client = if source.registered && lists.has_names() {
+                inner.client_key(key, identity.claim(), known).map_err(Stop::Unknown)?
+            } else {
+                None
+            };
+            for key in own.into_iter().chain(client) {
+                if blocked.contains(key) {
+                    return Ok(Standing::Blocked(identity.label(key)));
+                }
+                if allowed.contains(key) {
+                    standing = Standing::Allowed;
+                }
             }
         }
         Ok(standing)

@@ -230,7 +230,8 @@ fn permits(
     }
     let limits = policy.concurrency.len();
     let waiters = if policy.concurrency.iter().any(|limit| limit.queue > 0) { waiters } else { 0 };
-    Ok((limits > 0).then(|| Permits::new(Capacity { keys: holders, waiters, limits })))
+    let maxima = policy.concurrency.iter().map(|limit| limit.max).collect();
+    Ok((limits > 0).then(|| Permits::new(Capacity { keys: holders, waiters, limits }, maxima)))
 }
 
 fn random() -> Result<[u8; 16], Mistake> {

@@ -150,17 +150,13 @@ impl<'a> Charging<'a> {
             let known = inner.policy.rules.iter().map(|rule| rule.name.clone()).collect();
             return Err(ChargeError::UnknownRule { rule: self.rule.to_owned(), known });
         };
-        let goes_by_lists = self.act.goes_by_lists() && inner.policy.has_exemptions;
-        if goes_by_lists {
-            if let Some(retry_after) = inner.banned_client(self.key) {
-                return Err(ChargeError::Banned { retry_after });
+        if self.act.goes_by_lists() && inner.policy.lists.exempts() {
+            let looked = known.clone().map(|outcome| (self.key, outcome));
+            match inner.client_by_hand(rule, self.key, self.who.as_deref(), looked.as_slice()) {
+                Ok(client) if self.is_exempt(client)? => return Ok(inner.engine.ask(charged)),
+                Ok(_) => {}
+                Err(lookup) => return Ok(Some(Pending::registry(lookup, &[]))),
             }
-            if self.is_on(&inner.policy.blocked) {
-                return Err(ChargeError::Blocked);
-            }
-        }
-        if goes_by_lists && self.is_on(&inner.policy.allowed) {
-            return Ok(inner.engine.ask(charged));
         }
         let mut demands = None;
         if let Some(lookup) = self.collect_for(rule, known, charged, &mut demands)? {
@@ -228,6 +224,10 @@ impl<'a> Charging<'a> {
             }
         };
         match outcome {
+            Ok(granted) if self.act.takes() => {
+                let granted = granted.enabled()?;
+                self.collect_granted(rule, &granted, charged, demands).map(|()| None)
+            }
             Ok(granted) => self.collect_granted(rule, &granted, charged, demands).map(|()| None),
             Err(denied) => Err(denied.into()),
         }
@@ -267,8 +267,17 @@ impl<'a> Charging<'a> {
         Ok(())
     }
 
-    fn is_on(&self, list: &List) -> bool {
-        list.contains(self.key) || self.label.address.is_some_and(|net| list.contains_address(net.ip()))
+    /// Whether nothing is asked of the client; `client` is the key of the registry's client that it is.
+    fn is_exempt(&self, client: Option<Key>) -> Result<bool, ChargeError> {
+        let inner = &self.limiter.inner;
+        if let Some(retry_after) = inner.banned_client(self.key, client) {
+            return Err(ChargeError::Banned { retry_after });
+        }
+        let lists = inner.policy.lists.load();
+        let address = self.label.address.map(|net| net.ip());
+        let is_on =
+            |list: &List| list.has(self.key, address) || client.is_some_and(|client| list.contains(client));
+        if is_on(&lists.blocked) { Err(ChargeError::Blocked) } else { Ok(is_on(&lists.allowed)) }
     }
 
     /// Tells what the limits have answered.

@@ -1,6 +1,6 @@
 //! What registered clients were granted, as requests are counted by it.
 
-use super::{Charged, Inner, asking::Stop};
+use super::{Charged, Inner, asking::Stop, news::Readers};
 use crate::{
     Grant, Identity, Key, Rate, Rejection, StoreError,
     event::Event,
@@ -42,6 +42,8 @@ pub(crate) struct Grants {
     by_client: Mutex<collections::HashMap<String, SmallVec<[Key; 1]>>>,
     /// Goes up with each change, so that nothing is kept that was read before it.
     epoch: AtomicU64,
+    /// Who waits by what clients were granted.
+    pub(super) readers: Readers,
 }
 
 /// A client and its quotas.
@@ -55,6 +57,8 @@ pub(crate) struct Granted {
     pub(crate) max_concurrent: u32,
     is_fallback: bool,
     pub(super) may_override: bool,
+    /// Whether it changes with its record: neither what unknown clients share nor what a request has brought along.
+    pub(super) follows: bool,
     until: Option<SystemTime>,
 }
 
@@ -94,6 +98,7 @@ impl Grants {
             by_client: Mutex::default(),
             epoch: AtomicU64::new(0),
             office,
+            readers: Readers::default(),
         });
         // Weak, because registries outlive limiters.
         let watching = Arc::downgrade(&grants);
@@ -139,14 +144,10 @@ impl Grants {
             Ok(found) => {
                 let how = found.how;
                 let granted = self.granted(found);
-                let enabled = granted.record.is_enabled();
-                if matches!(how, How::Known | How::Created) && enabled {
+                if matches!(how, How::Known | How::Created) && granted.record.is_enabled() {
                     self.keep(key, granted.clone(), epoch);
                 }
-                let disabled = Denied::Rejected(Rejection::DisabledClient);
-                // Of whoever is only asked after, what it owes can be told all the same.
-                let outcome = if enabled || address.is_none() { Ok(granted) } else { Err(disabled) };
-                Looked { outcome, created: how == How::Created }
+                Looked { outcome: Ok(granted), created: how == How::Created }
             }
             Err(missing) => {
                 let denied = match missing {
@@ -169,7 +170,8 @@ impl Grants {
         let max_concurrent = grant.concurrency().unwrap_or(u32::MAX);
         let is_fallback = self.office.is_fallback(record.client_id());
         let may_override = self.office.may_override(&record);
-        Granted { client, rates, record, max_concurrent, is_fallback, may_override, until }
+        let follows = how != How::Shared;
+        Granted { client, rates, record, max_concurrent, is_fallback, may_override, follows, until }
     }
 
     fn rates(&self, grant: &Grant) -> SmallVec<[Option<Rate>; 2]> {
@@ -184,6 +186,7 @@ impl Grants {
             *rate = wanted.or(*rate);
         }
         granted.max_concurrent = wanted.concurrency().unwrap_or(granted.max_concurrent);
+        granted.follows = false;
         granted
     }
 
@@ -201,7 +204,20 @@ impl Grants {
         self.cache.pin().insert(key, granted);
     }
 
+    /// Which change was the last one.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(SeqCst)
+    }
+
     fn forget(&self, changed: &Changed<'_>) {
+        self.drop_cached(changed);
+        self.readers.wake(match changed {
+            Changed::Client(id) => Some(Identity::name(*id).key(&self.keys)),
+            Changed::Tiers | Changed::Anything => None,
+        });
+    }
+
+    fn drop_cached(&self, changed: &Changed<'_>) {
         let mut by_client = self.by_client();
         self.epoch.fetch_add(1, SeqCst);
         let cache = self.cache.pin();
@@ -235,6 +251,17 @@ impl Grants {
 }
 
 impl Granted {
+    /// The same, unless the client is disabled: what it owes can be told all the same, but it may not send requests.
+    pub(super) fn enabled(self) -> Outcome {
+        let disabled = Denied::Rejected(Rejection::DisabledClient);
+        if self.record.is_enabled() { Ok(self) } else { Err(disabled) }
+    }
+
+    /// Whether nobody else is counted with the client.
+    pub(super) const fn is_own(&self) -> bool {
+        !self.is_fallback
+    }
+
     /// The rate of a limit, where the client was granted one.
     #[inline]
     pub(super) fn rate(&self, granted: Option<usize>) -> Option<Rate> {

@@ -2,12 +2,13 @@
 
 use super::{Inner, grants::Granted, line::Line};
 use crate::{
-    Key, PermitStatus,
+    ClientRecord, Key, PermitStatus,
     permit::{Acquired, Demand, Permit, Usages},
     policy::{CompiledConcurrency, CompiledRule, Shares},
     response::Reason,
 };
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// The permits that a request needs.
 #[derive(Debug)]
@@ -16,11 +17,21 @@ pub(super) struct Demands {
     client: Key,
     enforced: SmallVec<[Demand; 2]>,
     watched: SmallVec<[Demand; 2]>,
+    /// What it may have to wait for by what clients were granted.
+    pub(super) stakes: SmallVec<[Stake; 1]>,
+}
+
+/// A client of the registry, and the permits of which it was granted a number.
+#[derive(Debug)]
+pub(super) struct Stake {
+    pub(super) client: Key,
+    pub(super) record: Arc<ClientRecord>,
+    pub(super) keys: SmallVec<[Key; 2]>,
 }
 
 impl Demands {
     pub(super) fn new(client: Key) -> Self {
-        Self { client, enforced: SmallVec::new(), watched: SmallVec::new() }
+        Self { client, enforced: SmallVec::new(), watched: SmallVec::new(), stakes: SmallVec::new() }
     }
 
     /// Adds those of a rule, for whom it takes to be its client and what that was granted, on the routes that the request may be for.
@@ -33,17 +44,14 @@ impl Demands {
         mut routes: impl FnMut() -> SmallVec<[Key; 2]>,
     ) {
         let demands = if rule.shadow { &mut self.watched } else { &mut self.enforced };
+        let first = demands.len();
+        let mut may_wait = false;
         for number in rule.concurrency.clone() {
             let limit = &inner.policy.concurrency[number];
             let queue = if rule.shadow { 0 } else { limit.queue };
             let own = granted.filter(|_| limit.granted).map(|granted| granted.max_concurrent);
-            let demand = |key| Demand {
-                key,
-                limit: u32::try_from(number).unwrap_or(u32::MAX),
-                max: own.unwrap_or_else(|| limit.max()),
-                own: own.is_some(),
-                queue,
-            };
+            let demand = |key| Demand { key, limit: u32::try_from(number).unwrap_or(u32::MAX), own, queue };
+            may_wait |= own.is_some() && queue > 0;
             let key = limit.key(client);
             match limit.shares {
                 Shares::NobodyOnOneRoute => {
@@ -51,6 +59,11 @@ impl Demands {
                 }
                 Shares::Nobody | Shares::All => demands.push(demand(key)),
             }
+        }
+        if let Some(granted) = granted.filter(|granted| may_wait && granted.follows) {
+            let own = demands[first..].iter().filter(|demand| demand.own.is_some());
+            let keys = own.map(|demand| demand.key).collect();
+            self.stakes.push(Stake { client, record: granted.record.clone(), keys });
         }
     }
 }
@@ -134,6 +147,14 @@ impl Inner {
             held.say(demands, &usages, false, shadow);
         }
         held
+    }
+
+    /// How many may run at once by a limit on concurrency that is not a client's own.
+    #[cfg(feature = "admin")]
+    pub(crate) fn maximum(&self, number: usize) -> u32 {
+        let known =
+            |permits: &crate::permit::Permits| permits.maximum(u32::try_from(number).unwrap_or(u32::MAX));
+        self.permits.as_ref().and_then(known).unwrap_or(self.policy.concurrency[number].max)
     }
 
     /// Takes the permits that a request needs, refuses it, or puts it in line.

@@ -1,6 +1,6 @@
 //! Requests that wait for a permit.
 
-use super::{Charged, Inner, held::Demands};
+use super::{Charged, Inner, held::Demands, news::News};
 use crate::{permit::Waiting, store::Asked};
 use std::{
     fmt, mem,
@@ -22,17 +22,26 @@ pub(super) struct Line {
     patience: Duration,
     deadline: Option<Sleep>,
     demands: Demands,
+    news: News,
     /// What it will be charged.
     pub(super) charged: Charged,
 }
 
 impl Line {
     pub(super) fn new(waiting: Waiting, patience: Duration, demands: Demands) -> Self {
-        Self { waiting, patience, deadline: None, demands, charged: Charged::default() }
+        Self {
+            waiting,
+            patience,
+            deadline: None,
+            demands,
+            news: News::default(),
+            charged: Charged::default(),
+        }
     }
 
     /// What is to be charged, with the permits, or with the refusal once the deadline has passed.
     pub(super) fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Charged> {
+        self.news.follow(inner, &self.demands.stakes, cx);
         let held = match Pin::new(&mut self.waiting).poll(cx) {
             Poll::Ready((permit, usages)) => inner.granted(&self.demands, permit, &usages),
             Poll::Pending if self.has_time(inner, cx) => return Poll::Pending,

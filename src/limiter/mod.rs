@@ -3,6 +3,7 @@
 mod admit;
 mod asking;
 mod ban;
+mod banned;
 mod builder;
 mod charge_error;
 mod charging;
@@ -13,6 +14,8 @@ mod grants;
 mod held;
 mod hold;
 mod line;
+mod lists;
+mod news;
 #[cfg(feature = "pace")]
 mod pacing;
 mod report;
@@ -29,6 +32,7 @@ pub(crate) use engine::{Engine, Pending, Verdict};
 pub(crate) use grants::{Grants, Known};
 pub(crate) use held::{Held, Permits};
 pub use hold::{Hold, HoldFuture, Holding};
+pub use lists::ListEntry;
 #[cfg(feature = "pace")]
 pub(crate) use pacing::{Barred, Paced, Question, Slowness};
 
@@ -153,7 +157,7 @@ impl Limiter {
 
     /// Lets so many requests run at once under a limit on concurrency, from now on, and answers with the former number.
     ///
-    /// Lowered, it takes nothing from who runs; raised, it lets in who waits.
+    /// Lowered, it takes nothing from who runs; raised, it lets in who waits. Whoever was granted a number of its own keeps that.
     ///
     /// # Errors
     ///
@@ -165,10 +169,11 @@ impl Limiter {
             return Err(BuildError::one(Mistake::Unknown { name: limit.to_owned(), known }));
         };
         let compiled = &policy.concurrency[number];
-        let old = compiled.set_max(&policy.rules[compiled.rule].name, max).map_err(BuildError::one)?;
-        if let Some(permits) = &self.inner.permits {
-            permits.revise(u32::try_from(number).unwrap_or(u32::MAX), max);
-        }
+        compiled.check(&policy.rules[compiled.rule].name, max).map_err(BuildError::one)?;
+        // One lock for both the number and who waits by it, so that of two changes at once one is in force everywhere.
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let revised = self.inner.permits.as_ref().and_then(|permits| permits.revise(number, max));
+        let old = revised.unwrap_or(compiled.max);
         self.inner.emit(&Event::ConcurrencyChanged { limit, old, new: max });
         Ok(old)
     }

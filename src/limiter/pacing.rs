@@ -8,7 +8,7 @@ use crate::{
     Identity, Key, Op, Rate, Reading, Rejection, StoreError,
     event::{Event, Occasion},
     identity::ClientLabel,
-    policy::{CompiledLimit, Resource, Scope},
+    policy::{CompiledLimit, List, Resource, Scope},
     registry::Who,
     store::Asked,
 };
@@ -26,6 +26,8 @@ pub(crate) struct Paced {
     inner: Arc<Inner>,
     rule: usize,
     limits: Range<usize>,
+    /// Whether no limit holds for it.
+    is_free: bool,
     /// Whether it goes at once, and only what would have been is told.
     pub(crate) shadow: bool,
     label: ClientLabel,
@@ -65,6 +67,15 @@ pub(crate) enum Barred {
     Down(StoreError),
 }
 
+impl From<Denied> for Barred {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Rejected(rejection) => Self::Unregistered(rejection),
+            Denied::Down(error) => Self::Down(StoreError::new(error)),
+        }
+    }
+}
+
 impl Inner {
     /// The limits of a rule, by their names and what they usually cost.
     pub(crate) fn rule_limits(&self, rule: usize) -> impl Iterator<Item = (&str, u32)> {
@@ -84,30 +95,22 @@ impl Inner {
 }
 
 impl Paced {
-    /// Takes the units of each limit. Who is on the allow list has no limits.
+    /// Takes the units of each limit.
     pub(crate) fn new(
         inner: &Arc<Inner>,
         rule: usize,
         identity: &Identity<'_>,
         units: SmallVec<[u32; 4]>,
         shadow: bool,
-    ) -> Result<Self, Barred> {
-        let policy = &inner.policy;
+    ) -> Self {
         let key = identity.key(&inner.keys);
-        let address = identity.as_network().map(|net| net.ip());
-        let on = |list: &crate::policy::List| {
-            list.contains(key) || address.is_some_and(|address| list.contains_address(address))
-        };
-        if policy.has_exemptions && on(&policy.blocked) {
-            return Err(Barred::Blocked);
-        }
-        let free = policy.has_exemptions && on(&policy.allowed);
-        let compiled = policy.rules.get(rule).filter(|_| !free);
+        let compiled = inner.policy.rules.get(rule);
         let registry = inner.grants.as_ref().filter(|_| compiled.is_some_and(|rule| rule.registered));
-        Ok(Self {
+        Self {
             inner: inner.clone(),
             rule,
             limits: compiled.map_or(0..0, |rule| rule.limits.clone()),
+            is_free: false,
             shadow,
             label: identity.label(key),
             came_by: key,
@@ -116,24 +119,23 @@ impl Paced {
             granted: None,
             slowness: Slowness::NONE,
             units,
-        })
+        }
     }
 
-    /// Finds out whether the client is banned, and what the registry grants it, as of now.
+    /// Finds out what the lists say of the client, whether it is banned, and what the registry grants it, as of now.
     ///
     /// # Errors
     ///
     /// If it may not send, or the registry cannot be asked.
     pub(crate) async fn look_up(&mut self) -> Result<(), Barred> {
-        if self.inner.policy.has_exemptions {
-            if let Some(time) = self.inner.banned_client(self.came_by) {
-                return Err(Barred::Banned(time));
-            }
-        }
         let inner = self.inner.clone();
-        let Some((grants, who)) = inner.grants.as_ref().zip(self.who.as_ref()) else { return Ok(()) };
+        self.is_free = inner.policy.lists.exempts() && self.is_exempt().await?;
+        let Some((grants, who)) = inner.grants.as_ref().zip(self.who.as_ref()).filter(|_| !self.is_free)
+        else {
+            return Ok(());
+        };
         let granted = match grants.with(self.came_by, Granted::clone) {
-            Some(granted) => granted,
+            Some(granted) => Ok(granted),
             None => {
                 // Nobody knows where it comes from, so all of its kind are counted as one where new clients are created.
                 let address = Identity::anonymous().key(&inner.keys);
@@ -142,12 +144,10 @@ impl Paced {
                     Err(lookup) => lookup.await.1,
                 };
                 inner.note_looked(&looked);
-                looked.outcome.map_err(|denied| match denied {
-                    Denied::Rejected(rejection) => Barred::Unregistered(rejection),
-                    Denied::Down(error) => Barred::Down(StoreError::new(error)),
-                })?
+                looked.outcome
             }
         };
+        let granted = granted.and_then(Granted::enabled)?;
         if let Some(Resource::Named(name)) = &inner.policy.rules[self.rule].resource {
             if !granted.record.may_use(name) {
                 return Err(Barred::Resource(name.clone()));
@@ -159,6 +159,34 @@ impl Paced {
         self.key = granted.client;
         self.granted = Some(granted);
         Ok(())
+    }
+
+    /// Whether the client is on the allow list, and so has no limits.
+    async fn is_exempt(&self) -> Result<bool, Barred> {
+        let (inner, who) = (&self.inner, self.who.as_ref());
+        let Some(rule) = inner.policy.rules.get(self.rule) else { return Ok(false) };
+        let client = match inner.client_by_hand(rule, self.came_by, who, &[]) {
+            Ok(client) => client,
+            Err(lookup) => {
+                let (key, looked) = lookup.await;
+                inner.note_looked(&looked);
+                looked.outcome.ok().filter(|_| key == self.came_by).map(|granted| granted.client)
+            }
+        };
+        if let Some(time) = inner.banned_client(self.came_by, client) {
+            return Err(Barred::Banned(time));
+        }
+        let lists = inner.policy.lists.load();
+        let address = self.label.address.map(|net| net.ip());
+        let is_on = |list: &List| {
+            list.has(self.came_by, address) || client.is_some_and(|client| list.contains(client))
+        };
+        if is_on(&lists.blocked) { Err(Barred::Blocked) } else { Ok(is_on(&lists.allowed)) }
+    }
+
+    /// Which of the policy's limits hold for the client.
+    fn limits(&self) -> Range<usize> {
+        if self.is_free { 0..0 } else { self.limits.clone() }
     }
 
     /// Makes it slower than its quotas from now on.
@@ -191,7 +219,7 @@ impl Paced {
         if self.granted.is_some() {
             charged.registered.push((self.rule, self.came_by));
         }
-        for (number, units) in self.limits.clone().zip(&self.units) {
+        for (number, units) in self.limits().zip(&self.units) {
             let limit = &inner.policy.limits[number];
             let place = limit.scope.place(self.key, || inner.route_key(None));
             charged

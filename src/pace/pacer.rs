@@ -238,7 +238,7 @@ impl Pacer {
             limit: limit.to_owned(),
             known: limiter.inner.rule_limits(*rule).map(|(name, _)| name.to_owned()).collect(),
         })?;
-        Ok(Paced::new(&limiter.inner, *rule, key, units, settings.shadow)?)
+        Ok(Paced::new(&limiter.inner, *rule, key, units, settings.shadow))
     }
 
     /// Gives back what a decision charged, once, as far as it is still owed. It is for what was not sent after all.

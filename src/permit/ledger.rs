@@ -1,36 +1,12 @@
 //! Who holds and who waits: the books behind the lock.
 
+use super::demand::{Demand, Usage, Usages};
 use crate::{
     Key,
     arena::{Hook, List, Listed, Slab, Table},
 };
 use smallvec::SmallVec;
 use std::task::Waker;
-
-/// One limit's part in what is asked for. No key stands twice in what is asked for together.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Demand {
-    /// Whose permit: a client's under one limit, or everybody's.
-    pub(crate) key: Key,
-    /// The limit, by whose number its maximum can be changed for all keys.
-    pub(crate) limit: u32,
-    /// How many may be held at once, from now on and for whoever waits.
-    pub(crate) max: u32,
-    /// Whether that is this key's own number, and not the limit's.
-    pub(crate) own: bool,
-    /// How many requests of one client may wait for it.
-    pub(crate) queue: u32,
-}
-
-/// How much of a limit is in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) used: u32,
-    pub(crate) max: u32,
-}
-
-/// In the order of the demands.
-pub(crate) type Usages = SmallVec<[Usage; 2]>;
 
 /// The numbers of the counts that a permit is taken from, in the order of the demands.
 pub(super) type Counts = SmallVec<[u32; 4]>;
@@ -55,7 +31,8 @@ struct Count {
     limit: u32,
     used: u32,
     max: u32,
-    own: bool,
+    /// Whether the maximum is not the limit's own.
+    is_own: bool,
     /// Clients who wait, the one that was served last at the end.
     lanes: List,
 }
@@ -94,6 +71,9 @@ struct Waiter {
 
 #[derive(Debug)]
 pub(super) struct Ledger {
+    /// Of each limit, for whoever has none of its own. They are here, so that nobody takes a permit by one that was read before
+    /// it was changed.
+    maxima: Box<[u32]>,
     counts: Table<Count>,
     lanes: Table<Lane>,
     links: Slab<Link>,
@@ -101,8 +81,9 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(keys: usize, waiters: usize, links: usize) -> Self {
+    pub(super) fn new(maxima: Box<[u32]>, keys: usize, waiters: usize, links: usize) -> Self {
         Self {
+            maxima,
             counts: Table::new(keys),
             lanes: Table::new(links),
             links: Slab::new(links),
@@ -154,10 +135,12 @@ impl Ledger {
     /// The counts of all keys, with the maxima that are in force from now on; nothing where there is no room for them.
     fn open(&mut self, demands: &[Demand], woken: &mut Wakers) -> Option<Counts> {
         let mut counts = Counts::new();
-        for &Demand { key, limit, max, .. } in demands {
-            let known = self.counts.find(key.lo, |count| count.key == key);
-            let number =
-                known.or_else(|| self.counts.insert(key.lo, Count { key, limit, max, ..Count::default() }));
+        for demand in demands {
+            let &Demand { key, limit, .. } = demand;
+            let max = self.max(demand);
+            let number = self
+                .number(key)
+                .or_else(|| self.counts.insert(key.lo, Count { key, limit, max, ..Count::default() }));
             let Some(number) = number else {
                 self.close(&counts);
                 return None;
@@ -166,10 +149,23 @@ impl Ledger {
             counts.push(number);
         }
         for (&number, demand) in counts.iter().zip(demands) {
-            self.counts[number].own = demand.own;
-            self.set_max(number, demand.max, woken);
+            self.counts[number].is_own = demand.own.is_some();
+            self.set_max(number, self.max(demand), woken);
         }
         Some(counts)
+    }
+
+    fn max(&self, demand: &Demand) -> u32 {
+        demand.own.or_else(|| self.maximum(demand.limit)).unwrap_or(0)
+    }
+
+    /// How many may be held under a limit where nobody says otherwise.
+    pub(super) fn maximum(&self, limit: u32) -> Option<u32> {
+        self.maxima.get(limit as usize).copied()
+    }
+
+    fn number(&self, key: Key) -> Option<u32> {
+        self.counts.find(key.lo, |count| count.key == key)
     }
 
     /// Forgets what is idle.
@@ -346,22 +342,32 @@ impl Ledger {
         self.close(counts);
     }
 
-    /// Puts a maximum in force for every key of a limit that has none of its own.
-    pub(super) fn revise(&mut self, limit: u32, max: u32, woken: &mut Wakers) {
+    /// Puts a maximum in force for every key of a limit that has none of its own, and answers with the former one.
+    pub(super) fn revise(&mut self, limit: u32, max: u32, woken: &mut Wakers) -> Option<u32> {
+        let former = std::mem::replace(self.maxima.get_mut(limit as usize)?, max);
         for number in self.counts.numbers() {
-            let Count { limit: counted, own, .. } = self.counts[number];
-            if counted == limit && !own && !self.counts[number].is_idle() {
+            let count = &self.counts[number];
+            if count.limit == limit && !count.is_own && !count.is_idle() {
                 self.set_max(number, max, woken);
             }
+        }
+        Some(former)
+    }
+
+    /// Puts a maximum of its own in force for a key, if it is in use.
+    pub(super) fn set_own(&mut self, key: Key, max: u32, woken: &mut Wakers) {
+        if let Some(number) = self.number(key) {
+            self.counts[number].is_own = true;
+            self.set_max(number, max, woken);
         }
     }
 
     /// How much of what is asked for is in use, without taking any.
     #[cfg(feature = "admin")]
     pub(super) fn look(&self, demands: &[Demand]) -> Usages {
-        let usage = |&Demand { key, max, .. }: &Demand| {
-            let count = self.counts.find(key.lo, |count| count.key == key);
-            Usage { used: count.map_or(0, |number| self.counts[number].used), max }
+        let usage = |demand: &Demand| {
+            let used = self.number(demand.key).map_or(0, |number| self.counts[number].used);
+            Usage { used, max: self.max(demand) }
         };
         demands.iter().map(usage).collect()
     }
@@ -369,7 +375,7 @@ impl Ledger {
     /// How much of a key is in use.
     #[cfg(test)]
     pub(super) fn used(&self, key: Key) -> u32 {
-        self.counts.find(key.lo, |count| count.key == key).map_or(0, |number| self.counts[number].used)
+        self.number(key).map_or(0, |number| self.counts[number].used)
     }
 }
 

@@ -4,12 +4,13 @@
 //! all, under one lock: nobody holds one while waiting for another, so nobody waits for ever. Room that comes back goes to
 //! clients in turn, and to each client's requests as they came.
 
+mod demand;
 mod ledger;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
-pub(crate) use ledger::{Demand, Usages};
+pub(crate) use demand::{Demand, Usages};
 pub(crate) use waiting::Waiting;
 
 use crate::Key;
@@ -54,8 +55,9 @@ pub(crate) enum Acquired {
 }
 
 impl Permits {
-    pub(crate) fn new(capacity: Capacity) -> Self {
-        let ledger = Ledger::new(capacity.keys, capacity.waiters, capacity.links());
+    /// `maxima` are those of each limit, by its number.
+    pub(crate) fn new(capacity: Capacity, maxima: Box<[u32]>) -> Self {
+        let ledger = Ledger::new(maxima, capacity.keys, capacity.waiters, capacity.links());
         Self { ledger: Arc::new(Mutex::new(ledger)) }
     }
 
@@ -72,16 +74,27 @@ impl Permits {
         (acquired, usages)
     }
 
+    /// Puts a maximum in force for every key of a limit that has none of its own, and answers with the former one. Who
+    /// holds keeps what it has; who waits is served if there is room now.
+    pub(crate) fn revise(&self, limit: u32, max: u32) -> Option<u32> {
+        self.locked(|ledger, woken| ledger.revise(limit, max, woken))
+    }
+
+    /// The same for one key, which has its own maximum from now on, if it is in use.
+    pub(crate) fn set_own(&self, key: Key, max: u32) {
+        self.locked(|ledger, woken| ledger.set_own(key, max, woken));
+    }
+
+    /// How many may be held at once under a limit by whoever has no maximum of its own.
+    #[cfg(feature = "admin")]
+    pub(crate) fn maximum(&self, limit: u32) -> Option<u32> {
+        self.locked(|ledger, _| ledger.maximum(limit))
+    }
+
     /// How much of each key is in use, as it is and for whoever asks.
     #[cfg(feature = "admin")]
     pub(crate) fn look(&self, demands: &[Demand]) -> Usages {
         self.locked(|ledger, _| ledger.look(demands))
-    }
-
-    /// Puts a maximum in force for every key of a limit that has none of its own. Who holds keeps what it has; who waits is served if there is
-    /// room now.
-    pub(crate) fn revise(&self, limit: u32, max: u32) {
-        self.locked(|ledger, woken| ledger.revise(limit, max, woken));
     }
 
     /// The bytes that they take, all of them taken at the start.

@@ -7,7 +7,8 @@ use std::time::Duration;
 ///
 /// A banned client gets a 403 on every route, as one on the block list does, and its requests cost nothing and do not
 /// make the ban longer. Only refusals by limits that a client has for itself count: it can do nothing about what
-/// others take of a shared one. The shared client `anonymous` is never banned.
+/// others take of a shared one. The shared client `anonymous` is never banned, nor is the [fallback](crate::Clients::fallback)
+/// client except by hand. A registered client is banned by its id, and so with whichever API key it comes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,7 +37,8 @@ impl Ban {
     /// Bans a client that is refused so many times in a window, for ten minutes unless [`lasting`](Self::lasting) says
     /// otherwise.
     ///
-    /// A window begins with the first refusal in it.
+    /// Fewer refusals in a window never lead to a ban, and as many within half of one always do. In between it depends on
+    /// when the client's windows began, which is with the first refusal after a quiet one.
     pub const fn after(refusals: u32, window: Duration) -> Self {
         let first = Duration::from_secs(600);
         Self { refusals, window, first, longest: None, quiet: None, remember: DEFAULT_CLIENTS }

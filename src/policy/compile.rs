@@ -5,7 +5,7 @@ mod registered;
 use super::{
     Ban, CompiledConcurrency, Concurrency, Limit, Policy, Rule, Settle, Shares,
     cost::{CostKind, Settlement, UnitCost, header_name},
-    lists::List,
+    lists::{Both, LiveLists},
     matcher::{Matcher, Templates},
 };
 use crate::{
@@ -31,13 +31,11 @@ pub(crate) struct Compiled {
     pub(crate) limits: Vec<CompiledLimit>,
     /// The limits on concurrency of all rules, in order.
     pub(crate) concurrency: Vec<CompiledConcurrency>,
-    pub(crate) allowed: List,
-    pub(crate) blocked: List,
+    /// Whom no rule applies to, and whether anybody or anything is on a list or exempt, or can be banned.
+    pub(crate) lists: LiveLists,
     pub(crate) exempt_preflights: bool,
     /// When clients are banned, and how many can be remembered.
     pub(crate) ban: Option<(Terms, usize)>,
-    /// Whether anybody or anything is on a list or exempt, or can be banned.
-    pub(crate) has_exemptions: bool,
     /// Names the route of a request that no router has named.
     pub(crate) templates: Templates,
     /// Whether any limit goes by the response.
@@ -199,27 +197,22 @@ impl Compiler<'_> {
             self.check_place(&rules, &compiled);
             rules.push(compiled);
         }
-        let allowed = List::compile(&policy.allowed, "allow list", self.keys, self.mistakes);
-        let blocked = List::compile(&policy.blocked, "block list", self.keys, self.mistakes);
+        let lists = Both::default().with(&policy.lists, self.keys, self.mistakes);
         let has_registered = sources.iter().any(|source| source.registered);
         let patterns = policy.rules.iter().flat_map(|rule| &rule.patterns);
         let ban = policy.ban.as_ref().map(Ban::compile).transpose();
         let ban = ban.map_err(|mistake| self.mistakes.push(mistake)).ok().flatten();
-        let has_exemptions = policy.exempt_preflights
-            || ban.is_some()
-            || [&allowed, &blocked].iter().any(|list| list.has_networks() || list.has_identities());
+        let lists = LiveLists::new(lists, policy.exempt_preflights || ban.is_some());
         Compiled {
             sources,
             proxies,
             rules,
             limits: std::mem::take(&mut self.limits),
             concurrency: std::mem::take(&mut self.concurrency),
-            allowed,
-            blocked,
+            lists,
             exempt_preflights: policy.exempt_preflights,
             ban,
             has_registered,
-            has_exemptions,
             templates: Templates::new(patterns.map(String::as_str)),
             has_settlements: policy
                 .rules

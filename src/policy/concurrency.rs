@@ -6,10 +6,7 @@ use crate::{
     key::{Keys, Material},
     response,
 };
-use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// A named limit on how many requests run at once, and who shares it.
 ///
@@ -92,7 +89,8 @@ pub(crate) struct CompiledConcurrency {
     pub(crate) shares: Shares,
     /// What its keys are made from.
     key: Key,
-    max: AtomicU32,
+    /// How many at once, to begin with.
+    pub(crate) max: u32,
     /// Whether registered clients have a maximum of their own.
     pub(crate) granted: bool,
     pub(crate) queue: u32,
@@ -128,7 +126,7 @@ impl CompiledConcurrency {
             rule: number,
             shares: *shares,
             key: keys.key(Material::Permit, &[name.as_bytes()]),
-            max: AtomicU32::new(*max),
+            max: *max,
             granted: *granted,
             queue,
             patience,
@@ -143,15 +141,9 @@ impl CompiledConcurrency {
         }
     }
 
-    /// How many at once, as of now.
-    pub(crate) fn max(&self) -> u32 {
-        self.max.load(Relaxed)
-    }
-
-    /// Puts another maximum in force and answers with the former one.
-    pub(crate) fn set_max(&self, rule: &str, max: u32) -> Result<u32, Mistake> {
-        check(rule, &self.name, max)?;
-        Ok(self.max.swap(max, Relaxed))
+    /// Whether so many at once can be.
+    pub(crate) fn check(&self, rule: &str, max: u32) -> Result<(), Mistake> {
+        check(rule, &self.name, max)
     }
 }
 

@@ -20,7 +20,8 @@ pub use concurrency::Concurrency;
 pub use cost::{Cost, Settle};
 pub(crate) use cost::{Grain, Settlement, UnitCost, whole_number};
 use http::Method;
-pub(crate) use lists::List;
+pub use lists::Lists;
+pub(crate) use lists::{Both, List};
 pub(crate) use matcher::Match;
 pub(crate) use paths::Paths;
 use std::{borrow::Cow, fmt, sync::Arc};
@@ -41,17 +42,9 @@ pub struct Policy {
     pub(crate) source: Source,
     pub(crate) proxies: Option<TrustedProxies>,
     pub(crate) rules: Vec<Rule>,
-    pub(crate) allowed: Listed,
-    pub(crate) blocked: Listed,
+    pub(crate) lists: Lists,
     pub(crate) exempt_preflights: bool,
     pub(crate) ban: Option<Ban>,
-}
-
-/// Networks and identities of one list.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Listed {
-    pub(crate) networks: Vec<String>,
-    pub(crate) identities: Vec<Identity<'static>>,
 }
 
 impl Policy {
@@ -61,8 +54,7 @@ impl Policy {
             source: Source::address(),
             proxies: None,
             rules: Vec::new(),
-            allowed: Listed::default(),
-            blocked: Listed::default(),
+            lists: Lists::new(),
             exempt_preflights: false,
             ban: None,
         }
@@ -97,30 +89,32 @@ impl Policy {
     /// Client addresses that no rule applies to, such as `192.0.2.7` or `10.0.0.0/8`.
     #[must_use]
     pub fn allow_networks(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.allowed.networks.extend(networks.into_iter().map(Into::into));
+        self.lists = self.lists.allow_networks(networks);
         self
     }
 
     /// A client that no rule applies to, as the policy's source or a rule's own one finds it. An address is on the list
-    /// whatever else its client is known by.
+    /// whatever else its client is known by, and a registered client by the [name](Identity::name) that is its id, however
+    /// it comes.
     #[must_use]
     pub fn allow(mut self, identity: Identity<'static>) -> Self {
-        self.allowed.identities.push(identity);
+        self.lists = self.lists.allow(identity);
         self
     }
 
     /// Client addresses that are refused with 403. Whoever is on both lists is refused.
     #[must_use]
     pub fn block_networks(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.blocked.networks.extend(networks.into_iter().map(Into::into));
+        self.lists = self.lists.block_networks(networks);
         self
     }
 
     /// A client that is refused with 403 on every route, as the policy's source or a rule's own one finds it. Whoever is
-    /// on both lists is refused. An address is on the list whatever else its client is known by.
+    /// on both lists is refused. An address is on the list whatever else its client is known by, and a registered client by
+    /// the [name](Identity::name) that is its id, however it comes.
     #[must_use]
     pub fn block(mut self, identity: Identity<'static>) -> Self {
-        self.blocked.identities.push(identity);
+        self.lists = self.lists.block(identity);
         self
     }
 

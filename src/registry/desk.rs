@@ -46,9 +46,7 @@ impl Clients {
     }
 
     pub(crate) async fn replace(&self, id: &str, patch: ClientPatch) -> Result<Replaced, RegistryError> {
-        if !self.ids.accepts(id) {
-            return Err(RegistryError::invalid("client_id", format!("{} are accepted", self.ids)));
-        }
+        self.check_id(id)?;
         let (now, name) = (self.now(), id.to_owned());
         let change = move |old: Option<&ClientRecord>, tiers: &Tiers| {
             let record = old.cloned().unwrap_or_else(|| ClientRecord::new(name.clone(), now));
@@ -56,6 +54,14 @@ impl Clients {
         };
         let (old, new) = self.registry.change(id, Box::new(change)).await?;
         Ok((old, new.ok_or_else(|| RegistryError::no_client(id))?))
+    }
+
+    /// Whether a text may be an id.
+    pub(crate) fn check_id(&self, id: &str) -> Result<(), RegistryError> {
+        if self.ids.accepts(id) {
+            return Ok(());
+        }
+        Err(RegistryError::invalid("client_id", format!("{} are accepted", self.ids)))
     }
 
     /// Deletes a client with its API keys, and answers whether it was there. What it owes is not forgiven: whoever comes

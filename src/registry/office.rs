@@ -108,6 +108,11 @@ impl Office {
         self.clients.fallback.is_some()
     }
 
+    /// The id of the client that stands in for those who do not say who they are.
+    pub(crate) fn fallback(&self) -> Option<&str> {
+        self.clients.fallback.as_deref()
+    }
+
     pub(crate) fn is_fallback(&self, id: &str) -> bool {
         self.clients.fallback.as_deref() == Some(id)
     }

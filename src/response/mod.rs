@@ -1,5 +1,6 @@
 //! What the caller sees: fields that tell how much is left, and the answer to a refused request.
 
+mod answer;
 mod grpc;
 mod headers;
 mod prose;
@@ -8,9 +9,10 @@ mod refusal;
 mod tests;
 mod text;
 
+pub(crate) use answer::RefusalStyle;
 pub use headers::HeaderStyle;
 pub(crate) use headers::{Fields, lasting_value, quoted, words, write};
-pub(crate) use refusal::{NO_ROOM, RefusalStyle};
+pub(crate) use refusal::NO_ROOM;
 pub use refusal::{Reason, Refusal};
 
 use http::HeaderValue;

@@ -16,7 +16,7 @@ async fn usage_is_told_and_forgiven() {
     let expected = json!({ "client_id": "ann", "limits": [
         { "rule": "api", "limit": "requests", "quota": "10/minute", "used": 4, "remaining": 6, "reset": 24, "shadow": false },
         { "rule": "api", "limit": "all", "quota": "1000/hour", "used": 4, "remaining": 996, "reset": 15, "shadow": false },
-    ], "concurrency": [] });
+    ], "concurrency": [], "banned": null });
     assert_eq!(usage, expected);
     let path = "/admin/clients/usage?client_id=ann&route=/exports/%7Bid%7D";
     let exports = stage.get(path).await["limits"][2].clone();

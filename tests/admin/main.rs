@@ -3,9 +3,11 @@
 
 mod access;
 mod banned;
+mod bans;
 mod changes;
 mod clients;
 mod concurrency;
 mod document;
 mod faults;
+mod lists;
 mod stage;

@@ -67,9 +67,17 @@ impl Stage {
     }
 
     pub async fn with(clients: Clients, set: impl FnOnce(AdminBuilder) -> AdminBuilder) -> Self {
+        Self::of(policy(), clients, set).await
+    }
+
+    pub async fn of(
+        policy: Policy,
+        clients: Clients,
+        set: impl FnOnce(AdminBuilder) -> AdminBuilder,
+    ) -> Self {
         let (clock, audit) = (ManualClock::new(), Arc::new(Mutex::new(Vec::new())));
         let log = audit.clone();
-        let limiter = Limiter::builder(policy())
+        let limiter = Limiter::builder(policy)
             .clock(clock.clone())
             .clients(clients)
             .observe(move |event: &Event<'_>| {
@@ -140,6 +148,15 @@ impl Stage {
 
     pub async fn get(&self, path: &str) -> Value {
         Self::expect(self.ask("GET", path, Value::Null).await, 200)
+    }
+
+    /// The status of a request of the public.
+    pub async fn status(&self, path: &str, headers: &[(&str, &str)]) -> u16 {
+        self.send(None, "GET", path, headers, "").await.status.as_u16()
+    }
+
+    pub async fn delete(&self, path: &str) {
+        Self::expect(self.ask("DELETE", path, Value::Null).await, 204);
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Value {

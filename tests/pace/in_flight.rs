@@ -9,7 +9,9 @@ use std::{
     },
     time::Duration,
 };
-use tidegate::{Feedback, Identity, InFlight, Outcome, PaceError, PaceLayer, Quota, SendError};
+use tidegate::{
+    Feedback, Identity, InFlight, JudgeBy, Outcome, PaceError, PaceLayer, Quota, Reject, SendError,
+};
 use tokio::{sync::Semaphore, time};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -37,11 +39,10 @@ fn bounded(stage: Stage, in_flight: InFlight) -> Stage {
     stage.with(|pacer| pacer.feedback(Feedback::new().in_flight(in_flight)).unwrap())
 }
 
-fn judged(
-    stage: &Stage,
-) -> PaceLayer<(), tidegate::Reject, tidegate::JudgeBy<fn(Result<&(), &()>) -> Outcome>> {
-    let judge: fn(Result<&(), &()>) -> Outcome =
-        |answer| answer.map_or(Outcome::failed("lost"), |()| Outcome::done());
+type Judge = fn(Result<&(), &()>) -> Outcome;
+
+fn judged(stage: &Stage) -> PaceLayer<(), Reject, JudgeBy<Judge>> {
+    let judge: Judge = |answer| answer.map_or(Outcome::failed("lost"), |()| Outcome::done());
     PaceLayer::new(stage.pacer.clone(), |(): &()| Identity::name("a")).judge(judge)
 }
 

@@ -121,3 +121,16 @@ async fn who_may_no_longer_send_leaves_the_queue() {
     assert_eq!(stage.keys(), ["ann", "bob", "!ann", "!bob"]);
     assert_eq!(stage.pacer.waiting(), 0);
 }
+
+/// A ban of a client holds however it comes, and lists reach those who wait.
+#[tokio::test(start_paused = true)]
+async fn bans_and_lists_hold_for_the_client() {
+    let stage = registered();
+    stage.set("ann", a_second(1));
+    let key = stage.limiter.clients().unwrap().issue_key("ann").now_or_never().unwrap().unwrap();
+    stage.limiter.ban(&Identity::name("ann"), Duration::from_secs(60)).unwrap();
+    let by_key = || stage.pacer.try_take(Identity::api_key(key.secret().to_owned()), 1);
+    assert!(matches!(by_key().await, Err(PaceError::Banned { .. })));
+    stage.limiter.lift_ban(&Identity::name("ann"));
+    assert!(by_key().await.is_ok());
+}

@@ -1,6 +1,6 @@
 //! A registry that is elsewhere: requests wait for it, and only for the first time.
 
-use crate::{common::*, granted::*};
+use crate::{bans::*, common::*, granted::*};
 use http::StatusCode;
 use std::{
     sync::{
@@ -13,8 +13,8 @@ use tidegate::*;
 
 /// Answers when it is polled for the second time, or not at all.
 #[derive(Clone, Default)]
-struct Distant {
-    near: MemoryRegistry,
+pub struct Distant {
+    pub near: MemoryRegistry,
     asked: Arc<AtomicUsize>,
     down: Arc<AtomicBool>,
 }
@@ -137,4 +137,32 @@ async fn what_was_read_before_a_change_is_not_kept() {
     let decision = limiter.charge(&Identity::name("ann"), "api").await.unwrap();
     assert_eq!(decision.limits().next().unwrap().quota(), Quota::per_minute(100));
     assert_eq!(app.admits(200, || by("ann")).await, 98);
+}
+
+/// Also on a route where nobody is looked up otherwise.
+#[tokio::test]
+async fn a_ban_holds_for_a_client_that_has_to_be_looked_up_first() {
+    let distant = Distant::default();
+    let near = Clients::new(distant.near.clone());
+    for id in ["ann", "bob"] {
+        near.set(id, ClientPatch::new()).await.unwrap();
+    }
+    let [ann, bob, late] = [
+        near.issue_key("ann").await.unwrap(),
+        near.issue_key("bob").await.unwrap(),
+        near.issue_key("ann").await.unwrap(),
+    ];
+    let (limiter, _) = limiter(strict(), Clients::new(distant.clone()));
+    let app = ok(&limiter);
+    assert_eq!(app.status(with_key("/addresses", &bob)).await, 200);
+    assert_eq!(distant.asked.load(Relaxed), 0, "while nobody is banned, nobody is looked up");
+    limiter.ban(&Identity::name("ann"), std::time::Duration::from_secs(60)).unwrap();
+    assert_eq!(app.status(with_key("/addresses", &ann)).await, 403);
+    assert_eq!(app.status(with_key("/", &bob)).await, 200);
+    let by_key = limiter.client(&Identity::api_key(late.secret()));
+    assert!(matches!(by_key.charge("api").await, Err(ChargeError::Banned { .. })));
+    near.set("bob", ClientPatch::new().enabled(false)).await.unwrap();
+    assert_eq!(app.status(with_key("/", &bob)).await, 401);
+    distant.down.store(true, Relaxed);
+    assert_eq!(app.status(with_key("/addresses", &bob)).await, 200, "nobody is banned by accident");
 }

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bans;
 mod by_hand;
 mod distant;
 mod granted;
@@ -11,3 +12,4 @@ mod live;
 mod overrides;
 mod records;
 mod unknown;
+mod waiting;

@@ -5,7 +5,7 @@ mod model;
 mod stress;
 mod turns;
 
-use super::{ledger::Usage, *};
+use super::{demand::Usage, *};
 use std::{
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     task::{Context, Poll, Wake, Waker},
@@ -16,11 +16,11 @@ fn key(number: u64) -> Key {
 }
 
 fn demand(number: u64, max: u32, queue: u32) -> Demand {
-    Demand { key: key(number), limit: number as u32, max, own: false, queue }
+    Demand { key: key(number), limit: number as u32, own: Some(max), queue }
 }
 
 fn room() -> Permits {
-    Permits::new(Capacity { keys: 16, waiters: 16, limits: 2 })
+    Permits::new(Capacity { keys: 16, waiters: 16, limits: 2 }, Box::default())
 }
 
 /// Notes that it was woken.
@@ -99,10 +99,32 @@ fn lowering_takes_nothing_away_and_raising_wakes() {
     held.extend(poll(&mut waiting, &flag));
     assert_eq!(permits.used(key(1)), 3);
     let (_waiting, flag) = waits(permits.acquire(key(1), &[demand(1, 3, 1)]));
-    permits.revise(2, 9);
-    assert!(!flag.is_up(), "that is another limit");
-    permits.revise(1, 4);
+    permits.set_own(key(2), 9);
+    assert!(!flag.is_up(), "that is another key");
+    permits.set_own(key(1), 4);
     assert!(flag.is_up());
+}
+
+#[test]
+fn a_limit_s_maximum_is_for_those_who_have_none_of_their_own() {
+    let permits = Permits::new(Capacity { keys: 16, waiters: 16, limits: 2 }, [1, 1].into());
+    let plain = |number| Demand { own: None, limit: 1, ..demand(number, 0, 1) };
+    let own = Demand { limit: 1, ..demand(2, 1, 1) };
+    let _held = [plain(1), own].map(|demand| granted(permits.acquire(key(1), &[demand])));
+    let (mut first, served) = waits(permits.acquire(key(1), &[plain(1)]));
+    let (_second, not_served) = waits(permits.acquire(key(1), &[own]));
+    assert_eq!(permits.revise(0, 9), Some(1));
+    assert!(!served.is_up(), "that is another limit");
+    assert_eq!((permits.revise(1, 2), permits.revise(1, 2), permits.revise(9, 2)), (Some(1), Some(2), None));
+    assert!(served.is_up() && !not_served.is_up());
+    assert!(poll(&mut first, &served).is_some());
+    let newcomer = granted(permits.acquire(key(3), &[plain(3)]));
+    assert_eq!(
+        permits.acquire(key(3), &[plain(3)]).1.as_slice(),
+        [Usage { used: 2, max: 2 }],
+        "not the former one"
+    );
+    drop(newcomer);
 }
 
 #[test]
@@ -143,7 +165,7 @@ fn the_last_call_is_granted_or_leaves_the_line() {
 
 #[test]
 fn without_room_it_says_so_and_keeps_nothing() {
-    let permits = Permits::new(Capacity { keys: 2, waiters: 2, limits: 1 });
+    let permits = Permits::new(Capacity { keys: 2, waiters: 2, limits: 1 }, Box::default());
     let first = granted(permits.acquire(key(1), &[demand(1, 1, 0)]));
     let two = [demand(2, 1, 9), demand(3, 1, 9)];
     assert!(matches!(permits.acquire(key(2), &two).0, Acquired::Full), "there is room for one");
@@ -153,7 +175,7 @@ fn without_room_it_says_so_and_keeps_nothing() {
     assert!(matches!(permits.acquire(key(9), &two[..1]).0, Acquired::Full), "two wait");
     drop((first, line, second));
     empty(&permits);
-    let none = Permits::new(Capacity { keys: 0, waiters: 0, limits: 0 });
+    let none = Permits::new(Capacity { keys: 0, waiters: 0, limits: 0 }, Box::default());
     assert!(matches!(none.acquire(key(1), &two).0, Acquired::Full));
 }
 
@@ -186,7 +208,8 @@ fn a_waker_may_drop_a_permit() {
 
 #[test]
 fn memory_is_what_it_says() {
-    let bytes = |keys, waiters, limits| Permits::new(Capacity { keys, waiters, limits }).bytes();
+    let bytes =
+        |keys, waiters, limits| Permits::new(Capacity { keys, waiters, limits }, Box::default()).bytes();
     let none = bytes(0, 0, 1);
     let (key, waiter) = ((bytes(1_024, 0, 1) - none) / 1_024, (bytes(0, 1_024, 1) - none) / 1_024);
     let link = (bytes(0, 1_024, 2) - none) / 1_024 - waiter;

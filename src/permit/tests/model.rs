@@ -159,7 +159,7 @@ fn nth<T>(map: &BTreeMap<usize, T>, number: usize) -> Option<usize> {
 }
 
 fn run(acts: Vec<Act>) {
-    let permits = Permits::new(CAPACITY);
+    let permits = Permits::new(CAPACITY, Box::default());
     let (mut model, mut real) = (Model::default(), BTreeMap::new());
     for (number, act) in acts.into_iter().enumerate() {
         match act {
@@ -200,7 +200,7 @@ fn run(acts: Vec<Act>) {
                 }
             }
             Act::Revise { key, max } => {
-                permits.revise(key as u32, max);
+                permits.set_own(self::key(key), max);
                 // Of who is not there nothing is known.
                 if model.keys().contains(&key) {
                     model.set_max(key, max);

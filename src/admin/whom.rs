@@ -1,0 +1,104 @@
+//! Whom a request to the admin API is about.
+
+use super::{
+    Office,
+    asked::{Asked, text},
+    problem::Problem,
+};
+use crate::{Identity, Key};
+use axum::http::HeaderName;
+use serde_json::{Map, Value};
+use std::net::IpAddr;
+
+/// The fields of a body that name somebody, of which one is to be there.
+const FIELDS: [&str; 4] = ["client_id", "address", "api_key", "header"];
+
+/// The parameters of a query that do, where secrets have no place.
+const PARAMETERS: [&str; 3] = ["client_id", "address", "handle"];
+
+/// Somebody, by the identity or by the handle of an entry in a list.
+pub(super) enum Whom {
+    Identity(Identity<'static>),
+    Handle(Key),
+}
+
+impl Whom {
+    pub(super) fn key(&self, office: &Office) -> Key {
+        match self {
+            Self::Identity(identity) => identity.key(&office.limiter.inner.keys),
+            Self::Handle(key) => *key,
+        }
+    }
+}
+
+impl Office {
+    /// Whom a body names.
+    pub(super) fn whom(&self, body: &Map<String, Value>) -> Result<Identity<'static>, Problem> {
+        match one_of(&FIELDS, |field| body.get(field).is_some_and(|value| !value.is_null()))? {
+            "address" => address(&text(body, "address")?),
+            "api_key" => Ok(Identity::api_key(text(body, "api_key")?)),
+            "header" => header(&body["header"]),
+            _ => self.client(&text(body, "client_id")?),
+        }
+    }
+
+    /// Whom a query names.
+    pub(super) fn whom_asked(&self, asked: &Asked) -> Result<Whom, Problem> {
+        let [id, ip, handle] = PARAMETERS.map(|name| asked.query(name));
+        let [id, ip, handle] = [id?, ip?, handle?];
+        let found = [&id, &ip, &handle];
+        one_of(&PARAMETERS, |name| {
+            PARAMETERS.iter().zip(found).any(|(parameter, value)| *parameter == name && value.is_some())
+        })?;
+        match (id, ip, handle) {
+            (Some(id), ..) => self.client(&id).map(Whom::Identity),
+            (_, Some(ip), _) => address(&ip).map(Whom::Identity),
+            (.., handle) => {
+                let key = key_of(&handle.unwrap_or_default());
+                key.map(Whom::Handle)
+                    .ok_or_else(|| Problem::bad("handle", "the 32 hexadecimal digits of a list are accepted"))
+            }
+        }
+    }
+
+    pub(super) fn client(&self, id: &str) -> Result<Identity<'static>, Problem> {
+        self.clients.check_id(id)?;
+        Ok(Identity::name(id.to_owned()))
+    }
+}
+
+/// The only field that is there.
+fn one_of<'a>(fields: &[&'a str], is_there: impl Fn(&str) -> bool) -> Result<&'a str, Problem> {
+    let mut there = fields.iter().filter(|field| is_there(field));
+    match (there.next(), there.next()) {
+        (Some(field), None) => Ok(field),
+        _ => Err(Problem::bad(fields[0], &format!("exactly one of {} is required", fields.join(", ")))),
+    }
+}
+
+fn address(text: &str) -> Result<Identity<'static>, Problem> {
+    let ip = text.parse::<IpAddr>().map_err(|_| {
+        Problem::bad("address", "an address is accepted, like 192.0.2.7 or 2001:db8::1; networks go on lists")
+    })?;
+    Ok(Identity::address(ip))
+}
+
+fn header(value: &Value) -> Result<Identity<'static>, Problem> {
+    let wrong = || Problem::bad("header", "an object of its name and value is accepted");
+    let fields = value.as_object().filter(|fields| fields.len() == 2).ok_or_else(wrong)?;
+    let field = |name| fields.get(name).and_then(Value::as_str);
+    let name = field("name").and_then(|name| name.parse::<HeaderName>().ok()).ok_or_else(wrong)?;
+    let value = field("value").filter(|value| !value.is_empty()).ok_or_else(wrong)?;
+    Ok(Identity::header(name, value.to_owned()))
+}
+
+/// What lists call somebody by.
+pub(super) fn handle(key: Key) -> String {
+    format!("{:032x}", u128::from_be_bytes(key.to_bytes()))
+}
+
+fn key_of(handle: &str) -> Option<Key> {
+    let is_handle = handle.len() == 32 && handle.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let bits = u128::from_str_radix(handle, 16).ok().filter(|_| is_handle)?;
+    Some(Key { hi: (bits >> 64) as u64, lo: bits as u64 })
+}

@@ -1,0 +1,136 @@
+//! What clients were granted, for requests that wait by it.
+//!
+//! Registries tell that something has changed, and not what: whoever waits is woken, and looks again.
+
+use super::{
+    Inner,
+    grants::{Grants, Looked, Lookup},
+    held::Stake,
+};
+use crate::{Key, registry::Who};
+use smallvec::SmallVec;
+use std::{
+    collections::HashMap,
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+/// Who is to be woken by changes to which clients.
+#[derive(Default)]
+pub(crate) struct Readers {
+    all: Mutex<(u64, HashMap<u64, Reader>)>,
+}
+
+struct Reader {
+    clients: SmallVec<[Key; 1]>,
+    waker: Waker,
+}
+
+impl Readers {
+    /// Wakes those that wait by what a client was granted, or all.
+    pub(super) fn wake(&self, client: Option<Key>) {
+        // Woken once the lock is free: what a waker does is not ours.
+        let concerns = |reader: &&Reader| client.is_none_or(|client| reader.clients.contains(&client));
+        let wakers: Vec<_> = self.locked(|(_, readers)| {
+            readers.values().filter(concerns).map(|reader| reader.waker.clone()).collect()
+        });
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn locked<T>(&self, act: impl FnOnce(&mut (u64, HashMap<u64, Reader>)) -> T) -> T {
+        act(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What one request that waits knows of what its clients were granted.
+#[derive(Default)]
+pub(super) struct News {
+    /// As whom it is woken.
+    reader: Option<(Arc<Grants>, u64)>,
+    /// The last change that it has seen.
+    seen: Option<u64>,
+    /// Clients that are being looked up elsewhere, by the places of their stakes.
+    lookups: Vec<(usize, Lookup)>,
+}
+
+impl News {
+    /// Puts in force for the permits that are waited for what their clients are granted now.
+    pub(super) fn follow(&mut self, inner: &Inner, stakes: &[Stake], cx: &mut Context<'_>) {
+        let Some(grants) = inner.grants.as_ref().filter(|_| !stakes.is_empty()) else { return };
+        // First of all, so that no change is missed between the look and the wait.
+        self.subscribe(grants, stakes, cx.waker());
+        let epoch = grants.epoch();
+        if self.seen.replace(epoch) != Some(epoch) {
+            self.lookups.clear();
+            for (number, stake) in stakes.iter().enumerate() {
+                let max = grants.with(stake.client, |granted| granted.max_concurrent);
+                if let Some(max) = max {
+                    inner.set_own(stake, max);
+                    continue;
+                }
+                // By its id: what it has waited for is the client's, whatever has become of the key that it came by.
+                let who = Who::Id(stake.record.client_id().to_owned());
+                match grants.look_up(stake.client, who, None) {
+                    Ok(looked) => inner.learn(stake, &looked),
+                    Err(lookup) => self.lookups.push((number, lookup)),
+                }
+            }
+        }
+        self.lookups.retain_mut(|(number, lookup)| match Pin::new(lookup).poll(cx) {
+            Poll::Ready((_, looked)) => {
+                inner.learn(&stakes[*number], &looked);
+                false
+            }
+            Poll::Pending => true,
+        });
+    }
+
+    fn subscribe(&mut self, grants: &Arc<Grants>, stakes: &[Stake], waker: &Waker) {
+        let waker = waker.clone();
+        let former = grants.readers.locked(|(next, readers)| match &self.reader {
+            Some((_, number)) => {
+                readers.get_mut(number).map(|reader| std::mem::replace(&mut reader.waker, waker))
+            }
+            None => {
+                *next += 1;
+                let clients = stakes.iter().map(|stake| stake.client).collect();
+                readers.insert(*next, Reader { clients, waker });
+                self.reader = Some((grants.clone(), *next));
+                None
+            }
+        });
+        drop(former);
+    }
+}
+
+impl Drop for News {
+    fn drop(&mut self) {
+        if let Some((grants, number)) = &self.reader {
+            drop(grants.readers.locked(|(_, readers)| readers.remove(number)));
+        }
+    }
+}
+
+impl Inner {
+    fn learn(&self, stake: &Stake, looked: &Looked) {
+        self.note_looked(looked);
+        // Where the registry cannot be asked, what was known holds on.
+        if let Ok(granted) = &looked.outcome {
+            self.set_own(stake, granted.max_concurrent);
+        }
+    }
+
+    fn set_own(&self, stake: &Stake, max: u32) {
+        if let Some(permits) = &self.permits {
+            stake.keys.iter().for_each(|key| permits.set_own(*key, max));
+        }
+    }
+}
+
+impl fmt::Debug for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readers").finish_non_exhaustive()
+    }
+}
