@@ -127,3 +127,8 @@ struct Readme;
 #[cfg(all(doctest, feature = "retry"))]
 #[doc = include_str!("../docs/sending.md")]
 struct Sending;
+
+/// Compiles and runs the examples in the guide to algorithms.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/algorithms.md")]
+struct Algorithms;

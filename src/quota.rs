@@ -396,8 +396,3 @@ impl Rate {
         self.interval_ns() * self.burst.get() as u64
     }
 }
-
-/// Compiles and runs the examples in the guide.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/algorithms.md")]
-struct Algorithms;

@@ -9,6 +9,7 @@ mod feedback;
 mod future;
 mod judge;
 mod layer;
+mod look;
 mod pacer;
 mod priority;
 mod queue;
