@@ -36,8 +36,8 @@ pub(crate) struct Paced {
     /// What it is counted under.
     pub(crate) key: Key,
     /// Whom to look for in the registry, and what was found there.
-    who: Option<Who>,
-    granted: Option<Granted>,
+    who: Option<Box<Who>>,
+    granted: Option<Box<Granted>>,
     slowness: Slowness,
     /// For each limit of the rule, in its order.
     pub(crate) units: SmallVec<[u32; 4]>,
@@ -115,11 +115,16 @@ impl Paced {
             label: identity.label(key),
             came_by: key,
             key,
-            who: registry.and_then(|grants| grants.claimed(identity)),
+            who: registry.and_then(|grants| grants.claimed(identity)).map(Box::new),
             granted: None,
             slowness: Slowness::NONE,
             units,
         }
+    }
+
+    /// Whether there is anything to find out about the client.
+    pub(crate) fn is_looked_up(&self) -> bool {
+        self.who.is_some() || self.is_free || self.inner.policy.lists.exempts()
     }
 
     /// Finds out what the lists say of the client, whether it is banned, and what the registry grants it, as of now.
@@ -139,7 +144,7 @@ impl Paced {
             None => {
                 // Nobody knows where it comes from, so all of its kind are counted as one where new clients are created.
                 let address = Identity::anonymous().key(&inner.keys);
-                let looked = match grants.look_up(self.came_by, who.clone(), Some(address)) {
+                let looked = match grants.look_up(self.came_by, (**who).clone(), Some(address)) {
                     Ok(looked) => looked,
                     Err(lookup) => lookup.await.1,
                 };
@@ -157,13 +162,13 @@ impl Paced {
             inner.note_use(&granted);
         }
         self.key = granted.client;
-        self.granted = Some(granted);
+        self.granted = Some(Box::new(granted));
         Ok(())
     }
 
     /// Whether the client is on the allow list, and so has no limits.
     async fn is_exempt(&self) -> Result<bool, Barred> {
-        let (inner, who) = (&self.inner, self.who.as_ref());
+        let (inner, who) = (&self.inner, self.who.as_deref());
         let Some(rule) = inner.policy.rules.get(self.rule) else { return Ok(false) };
         let client = match inner.client_by_hand(rule, self.came_by, who, &[]) {
             Ok(client) => client,

@@ -232,13 +232,13 @@ impl Pacer {
         PaceFuture(State::New(Some((self.shared.clone(), send))))
     }
 
-    fn paced(&self, key: &Identity<'_>, cost: &Costs<'_>) -> Result<Paced, PaceError> {
+    fn paced(&self, key: &Identity<'_>, cost: &Costs<'_>) -> Result<Box<Paced>, PaceError> {
         let Shared { limiter, rule, settings, .. } = &*self.shared;
         let units = cost.of(limiter.inner.rule_limits(*rule)).map_err(|limit| PaceError::UnknownLimit {
             limit: limit.to_owned(),
             known: limiter.inner.rule_limits(*rule).map(|(name, _)| name.to_owned()).collect(),
         })?;
-        Ok(Paced::new(&limiter.inner, *rule, key, units, settings.shadow))
+        Ok(Box::new(Paced::new(&limiter.inner, *rule, key, units, settings.shadow)))
     }
 
     /// Gives back what a decision charged, once, as far as it is still owed. It is for what was not sent after all.
@@ -265,7 +265,6 @@ impl Pacer {
 #[must_use = "futures do nothing unless polled"]
 pub struct PaceFuture(State);
 
-#[allow(clippy::large_enum_variant, reason = "it is boxed when it is first polled")]
 enum State {
     New(Option<(Arc<Shared>, Result<Send, PaceError>)>),
     Started(Pin<Box<dyn Future<Output = Result<Passed, PaceError>> + std::marker::Send>>),

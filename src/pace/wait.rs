@@ -48,7 +48,8 @@ const LONGEST_ROOM: u64 = 50_000_000;
 
 /// Something to be sent, and how long it may wait.
 pub(super) struct Send {
-    pub(super) paced: Paced,
+    /// Boxed, because it is moved often.
+    pub(super) paced: Box<Paced>,
     pub(super) priority: Priority,
     pub(super) patience: Patience,
     /// Whether it is known when it is no longer on its way, so that it takes room.
@@ -61,9 +62,12 @@ pub(super) type Passed = (Decision, Option<Room>);
 /// Waits for a place, a turn and the limits, and charges them.
 pub(super) async fn pass(shared: &Shared, send: Send) -> Result<Passed, PaceError> {
     let Send { mut paced, priority, patience, takes_room } = send;
-    paced.look_up().await?;
+    // What few need is boxed, because a future is as large as all that it may wait for, and many may wait.
+    if paced.is_looked_up() {
+        Box::pin(paced.look_up()).await?;
+    }
     if paced.shadow {
-        return watch(shared, &mut paced, patience).await.map(|decision| (decision, None));
+        return Box::pin(watch(shared, &mut paced, patience)).await.map(|decision| (decision, None));
     }
     let start = paced.now();
     if let Some(share) = shared.control.as_ref().and_then(|control| control.sheds(start)) {
@@ -74,12 +78,12 @@ pub(super) async fn pass(shared: &Shared, send: Send) -> Result<Passed, PaceErro
     let ticket =
         match shared.queues.enter(&Entrant { key: paced.key, priority, units: &paced.units, deadline }) {
             Ok(ticket) => ticket,
-            Err(Full) => return Err(full(shared, &mut paced, priority, patience).await),
+            Err(Full) => return Err(Box::pin(full(shared, &mut paced, priority, patience)).await),
         };
     if !matches!(patience, Patience::Endless) {
         let ahead = ticket.ahead();
         if ahead.iter().any(|units| *units > 0) {
-            let look = Look::at(shared, &mut paced, ahead).await?;
+            let look = Box::pin(Look::at(shared, &mut paced, ahead)).await?;
             if paced.now().saturating_add(look.wait()) > deadline {
                 return Err(look.reject(&paced, PaceError::Limited));
             }
@@ -97,7 +101,8 @@ pub(super) async fn pass(shared: &Shared, send: Send) -> Result<Passed, PaceErro
         due: None,
         waited: false,
     };
-    let decision = head.lead().await?;
+    head.place().await;
+    let decision = Box::pin(head.lead()).await?;
     let Head { paced, ticket, waited, room, .. } = head;
     ticket.serve();
     let waited = waited.then(|| Duration::from_nanos(paced.now().saturating_sub(start)));
@@ -134,7 +139,7 @@ async fn full(shared: &Shared, paced: &mut Paced, priority: Priority, patience: 
 /// One that is in the queue of its key, and the head of it sooner or later.
 struct Head<'a> {
     shared: &'a Shared,
-    paced: Paced,
+    paced: Box<Paced>,
     ticket: Ticket,
     deadline: u64,
     only_tries: bool,
@@ -181,7 +186,9 @@ impl Head<'_> {
                 self.wait_for_room(now).await;
             }
             // What the client may do can have changed meanwhile.
-            self.paced.look_up().await?;
+            if self.paced.is_looked_up() {
+                self.paced.look_up().await?;
+            }
         }
     }
 
