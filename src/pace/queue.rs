@@ -24,7 +24,7 @@ pub(super) use ticket::{Place, Ticket};
 pub(super) type Units = SmallVec<[u32; 4]>;
 /// Sums of units of each limit.
 pub(super) type Sums = SmallVec<[u64; 4]>;
-/// When a head is served: what its key has had by then, and who came first.
+/// When a head is served: what the key that is served by then has had, and who came first.
 type Turn = (u64, u64);
 /// Whom to wake, outside of the lock.
 type Wakers = SmallVec<[Waker; 4]>;
@@ -70,8 +70,6 @@ struct Queue {
     /// Whether the head is being charged, so that nobody may overtake it.
     busy: bool,
     turn: Option<(usize, Turn)>,
-    /// For each priority, what the key has had in its turns since its queue was last empty.
-    had: [u64; Priority::COUNT],
     /// How many count against the bounds.
     waiting: usize,
 }
@@ -257,7 +255,6 @@ impl State {
             (queue.head, queue.busy) = (None, false);
             let turn = queue.turn.take();
             if let Some((class, (had, _))) = turn.filter(|_| ticket.served) {
-                queue.had[class] = had;
                 self.turn_went(class, had, gone.weight, shares);
             }
             wakers.extend(turn.and_then(|turn| self.end_turn(turn)));

@@ -95,6 +95,24 @@ async fn who_is_held_up_lends_its_priority() {
     assert!((2..=4).contains(&low), "{low} of {a}");
 }
 
+/// The same for one that comes when a less urgent one is due and has its turn already.
+#[tokio::test(start_paused = true)]
+async fn who_comes_later_lends_its_priority_too() {
+    let stage = stage([all(Quota::per_second(100))]);
+    for _ in 0..21 {
+        stage.send_as("a", High, 1).await;
+    }
+    stage.send_as("a", Low, 1).await;
+    for _ in 0..100 {
+        stage.send_as("b", High, 1).await;
+    }
+    stage.advance(418).await;
+    assert_eq!((stage.count("aHigh"), stage.count("aLow")), (21, 0));
+    stage.send_as("a", High, 1).await;
+    stage.advance(60).await;
+    assert_eq!((stage.count("aHigh"), stage.count("aLow")), (22, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn trying_overtakes_too() {
     let stage = stage([own(Quota::per_second(100)), all(Quota::per_second(1_000))]);

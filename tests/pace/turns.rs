@@ -23,7 +23,6 @@ struct Queue {
     /// Who waits, and what for.
     waiting: VecDeque<(usize, u64)>,
     turn: Option<(u64, usize)>,
-    had: u64,
 }
 
 impl Model {
@@ -35,7 +34,7 @@ impl Model {
     fn take_turn(&mut self, key: usize) {
         let queue = &mut self.queues[key];
         if let (None, Some((id, cost))) = (queue.turn, queue.waiting.front()) {
-            let turn = (queue.had.max(self.served) + cost, *id);
+            let turn = (self.served + cost, *id);
             self.turns.insert(turn, key);
             queue.turn = Some(turn);
         }
@@ -50,15 +49,8 @@ impl Model {
                 let turn = queue.turn.take().unwrap();
                 self.turns.remove(&turn);
             }
-            self.go_on(key);
+            self.take_turn(key);
         }
-    }
-
-    fn go_on(&mut self, key: usize) {
-        if self.queues[key].waiting.is_empty() {
-            self.queues[key].had = 0;
-        }
-        self.take_turn(key);
     }
 
     fn go(&mut self, now: u64) -> Vec<usize> {
@@ -66,10 +58,10 @@ impl Model {
         while self.free <= now {
             let Some((turn, key)) = self.turns.pop_first() else { break };
             let (id, cost) = self.queues[key].waiting.pop_front().unwrap();
-            (self.queues[key].turn, self.queues[key].had) = (None, turn.0);
+            self.queues[key].turn = None;
             self.served = turn.0;
             self.free = now + cost * INTERVAL;
-            self.go_on(key);
+            self.take_turn(key);
             gone.push(id);
         }
         gone

@@ -68,7 +68,7 @@ impl Ticket {
         let (class, weight) = (queue.class()?, queue.lanes[self.lane].weight()?);
         let (_, turn) = *queue.turn.get_or_insert_with(|| {
             let turns = &mut turns[class];
-            let had = queue.had[class].max(turns.served).saturating_add(weight.into());
+            let had = turns.served.saturating_add(weight.into());
             turns.heads.insert((had, self.id), self.key);
             (class, (had, self.id))
         });
