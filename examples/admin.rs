@@ -6,6 +6,7 @@
 //! curl -d '{"client_id":"ann","tier":"free"}' http://127.0.0.1:8080/admin/clients/set
 //! curl -d '{"client_id":"ann","queue":"default","task":{}}' http://127.0.0.1:8080/v1/enqueue   # 10 a minute
 //! curl -H 'x-client-id: ann' http://127.0.0.1:8080/v1/rate-limit
+//! examples/admin.sh   # more of it
 //! ```
 #![allow(clippy::print_stdout)]
 

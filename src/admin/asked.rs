@@ -1,16 +1,20 @@
 //! What a request to the admin API asks for.
 
 use super::{auth::Actor, problem::Problem};
-use crate::identity::query;
+use crate::{identity::query, registry::whole_number};
 use axum::{
     body::to_bytes,
     extract::Request,
     http::{StatusCode, Uri},
 };
 use serde_json::{Map, Value};
+use std::time::Duration;
 
 /// The most bytes that a body may have.
 const LONGEST_BODY: usize = 256 << 10;
+
+/// A hundred years.
+pub(super) const MOST_SECONDS: u64 = 3_153_600_000;
 
 /// A request that was admitted.
 pub(super) struct Asked {
@@ -65,16 +69,12 @@ pub(super) fn text(body: &Map<String, Value>, field: &str) -> Result<String, Pro
     }
 }
 
-/// A number of seconds in a body.
-pub(super) fn seconds(body: &Map<String, Value>, field: &str) -> Result<Option<u64>, Problem> {
-    match body.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => {
-            let number =
-                value.as_u64().ok_or_else(|| Problem::bad(field, "a whole number of seconds is accepted"))?;
-            Ok(Some(number))
-        }
-    }
+/// A number of seconds in a body, from `least` to a hundred years.
+pub(super) fn seconds(value: &Value, field: &str, least: u64) -> Result<Duration, Problem> {
+    let seconds = whole_number(value).filter(|seconds| (least..=MOST_SECONDS).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        Problem::bad(field, &format!("a whole number of seconds from {least} to {MOST_SECONDS} is accepted"))
+    })
 }
 
 /// Refuses fields that nobody knows, because they may be meant for one that somebody does.

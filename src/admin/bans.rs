@@ -12,7 +12,8 @@ use axum::{
     extract::{Request, State},
     http::StatusCode,
 };
-use std::{sync::Arc, time::Duration};
+use serde_json::Value;
+use std::sync::Arc;
 
 /// The bans in force, those that end soonest first.
 #[utoipa::path(
@@ -41,10 +42,9 @@ pub(super) async fn set(
     let (asked, body) = Asked::with_body(request).await?;
     only(&body, &["client_id", "address", "api_key", "header", "seconds"])?;
     let identity = office.whom(&body)?;
-    let time = seconds(&body, "seconds")?.filter(|seconds| *seconds > 0);
-    let time = time.ok_or_else(|| Problem::bad("seconds", "a whole number, at least 1, is required"))?;
+    let time = seconds(body.get("seconds").unwrap_or(&Value::Null), "seconds", 1)?;
     let old = office.limiter.ban_of(&identity).as_ref().map(BanView::from);
-    let ban = office.limiter.ban(&identity, Duration::from_secs(time))?;
+    let ban = office.limiter.ban(&identity, time)?;
     let new = BanView::from(&ban);
     office.tell(&asked.actor, "set ban", new.subject(), old.as_ref(), Some(&new));
     Ok(Json(new))

@@ -85,9 +85,8 @@ pub(super) async fn delete(
 impl Office {
     /// For how long a grant is to be.
     fn duration(&self, body: &Map<String, Value>) -> Result<Duration, Problem> {
-        match (seconds(body, "expires_in")?, body.get("expires_at").filter(|value| !value.is_null())) {
-            (Some(0), None) => Err(Problem::bad("expires_in", "at least 1 second is accepted")),
-            (Some(seconds), None) => Ok(Duration::from_secs(seconds)),
+        match (body.get("expires_in"), body.get("expires_at")) {
+            (Some(value), None) => seconds(value, "expires_in", 1),
             (None, Some(_)) => {
                 let end = from_text(&text(body, "expires_at")?);
                 let duration = end.and_then(|end| end.duration_since(self.clients.now()).ok());

@@ -15,7 +15,7 @@ use axum::{
 use std::{sync::Arc, time::Duration};
 
 /// For how long a key is accepted after it was rotated, unless set.
-const OVERLAP: u64 = 86_400;
+const OVERLAP: Duration = Duration::from_secs(86_400);
 
 /// The API keys of a client that are accepted, by their first characters.
 #[utoipa::path(
@@ -73,7 +73,8 @@ pub(super) async fn rotate(
     let (asked, body) = Asked::with_body(request).await?;
     only(&body, &["client_id", "prefix", "overlap"])?;
     let (id, prefix) = (text(&body, "client_id")?, text(&body, "prefix")?);
-    let overlap = Duration::from_secs(seconds(&body, "overlap")?.unwrap_or(OVERLAP));
+    let overlap = body.get("overlap").filter(|value| !value.is_null());
+    let overlap = overlap.map_or(Ok(OVERLAP), |value| seconds(value, "overlap", 0))?;
     let issued = office.clients.rotate_key(&id, &prefix, overlap).await?;
     office.tell(&asked.actor, "rotate key", &id, Some(&prefix), Some(&issued.key().prefix()));
     Ok((StatusCode::CREATED, Json(NewKey::new(id, &issued))))

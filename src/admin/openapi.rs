@@ -1,11 +1,11 @@
 //! The OpenAPI document.
 
-use super::{bans, clients, grants, keys, lists, policy, problem::ProblemBody, tiers, usage};
+use super::{bans, bodies::Quota, clients, grants, keys, lists, policy, problem::ProblemBody, tiers, usage};
 use axum::Json;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        Content, PathItem, Ref, Response,
+        Content, PathItem, Ref, RefOr, Response, Schema,
         path::Operation,
         security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme},
     },
@@ -25,7 +25,7 @@ use utoipa::{
         lists::get, lists::add, lists::delete,
         document,
     ),
-    components(schemas(ProblemBody)),
+    components(schemas(ProblemBody, Quota)),
     modifiers(&Common),
 )]
 struct Document;
@@ -47,6 +47,10 @@ impl Modify for Common {
         let key = ApiKey::Header(ApiKeyValue::new("X-Admin-Key"));
         let components = document.components.get_or_insert_with(Default::default);
         components.add_security_scheme("admin_key", SecurityScheme::ApiKey(key));
+        // utoipa 5 writes a least number of members as the most.
+        if let Some(RefOr::T(Schema::Object(granted))) = components.schemas.get_mut("Granted") {
+            granted.min_properties = Some(1);
+        }
         for (path, item) in &mut document.paths.paths {
             let is_own = path == "/v1/rate-limit";
             for (method, operation) in operations(item) {

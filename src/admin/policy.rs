@@ -10,13 +10,13 @@ use super::{
 use crate::{
     BuildError, Mistake, Quota,
     policy::{CompiledRule, Scope, Shares},
+    registry::whole_number,
 };
 use axum::{
     Json,
     extract::{Request, State},
     http::StatusCode,
 };
-use serde_json::Value;
 use std::sync::Arc;
 
 /// The rules in force and the tiers.
@@ -93,7 +93,7 @@ pub(super) async fn set_concurrency(
     let (asked, body) = Asked::with_body(request).await?;
     only(&body, &["limit", "max"])?;
     let limit = text(&body, "limit")?;
-    let new = body.get("max").and_then(Value::as_u64).and_then(|max| u32::try_from(max).ok());
+    let new = body.get("max").and_then(whole_number).and_then(|max| u32::try_from(max).ok());
     let new = new.filter(|max| *max > 0).ok_or_else(|| {
         Problem::bad("max", "this field is required; a whole number from 1 to 4294967295 is accepted")
     })?;

@@ -62,7 +62,7 @@ fn in_body(error: RegistryError) -> Problem {
 /// Removes a tier. Its clients fall back to the tier `default`.
 #[utoipa::path(
     delete, path = "/admin/tiers/delete", tag = "tiers",
-    params(("tier" = inline(String), Query, min_length = 1)),
+    params(("tier" = inline(String), Query, pattern = "^(?!default$).+", description = "any but `default`")),
     responses(
         (status = 204, description = "there is no such tier any more"),
         (status = 404, description = "no such tier", body = ProblemBody, content_type = "application/problem+json"),

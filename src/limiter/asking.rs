@@ -289,8 +289,9 @@ impl<'a> Asking<'a> {
         client_address(self.head, self.inner.policy.proxies.as_ref())
     }
 
-    /// What the lists say of the client, by its address and by whatever source of the policy knows it: a block holds on
-    /// routes without a rule too. A client of the registry is also on a list by its id. A source that rejects the request knows nobody, and its rules reject it later.
+    /// What the lists say of the client, by its address, by whatever source of the policy knows it, and by the id of the
+    /// registry's client that it is: a block holds on routes without a rule too. A source that rejects the request knows nobody,
+    /// and its rules reject it later.
     pub(super) fn standing(&self, known: &[Known]) -> Result<Standing, Stop> {
         let (inner, policy) = (self.inner, &self.inner.policy);
         let lists = policy.lists.load();

@@ -245,7 +245,7 @@ impl Clients {
         let change = move |old: Option<&ClientRecord>, _: &Tiers| {
             let mut record = old.cloned().ok_or_else(|| RegistryError::no_client(&name))?;
             edit(&mut record)?;
-            record.updated_at = now;
+            (record.updated_at, record.uninvited) = (now, false);
             Ok(Some(record))
         };
         let (old, new) = self.registry.change(id, Box::new(change)).await?;

@@ -39,6 +39,8 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) records: BTreeMap<Arc<str>, Arc<ClientRecord>>,
     pub(super) owners: HashMap<KeyHash, Arc<str>>,
+    /// How many records are of clients that came uninvited.
+    pub(super) uninvited: usize,
     pub(super) tiers: Arc<Tiers>,
     /// Whether they were set, and not only begun with.
     #[cfg(feature = "journal")]
@@ -49,19 +51,21 @@ impl State {
     /// Puts a record in place of another, or removes it.
     pub(super) fn put(&mut self, id: &str, record: Option<Arc<ClientRecord>>) -> Option<Arc<ClientRecord>> {
         let id: Arc<str> = id.into();
-        match record {
-            Some(record) => {
-                let old = self.records.insert(id.clone(), record.clone());
-                self.disown(old.as_deref());
-                self.owners.extend(record.key_hashes().map(|hash| (hash, id.clone())));
-                old
-            }
-            None => {
-                let old = self.records.remove(&id);
-                self.disown(old.as_deref());
-                old
+        let old = match &record {
+            Some(record) => self.records.insert(id.clone(), record.clone()),
+            None => self.records.remove(&id),
+        };
+        if let Some(old) = &old {
+            self.uninvited -= usize::from(old.uninvited);
+            for hash in old.key_hashes() {
+                self.owners.remove(&hash);
             }
         }
+        if let Some(record) = &record {
+            self.uninvited += usize::from(record.uninvited);
+            self.owners.extend(record.key_hashes().map(|hash| (hash, id.clone())));
+        }
+        old
     }
 
     fn set_tiers(&mut self, tiers: Arc<Tiers>) {
@@ -69,12 +73,6 @@ impl State {
         #[cfg(feature = "journal")]
         {
             self.tiers_set = true;
-        }
-    }
-
-    fn disown(&mut self, old: Option<&ClientRecord>) {
-        for hash in old.into_iter().flat_map(ClientRecord::key_hashes) {
-            self.owners.remove(&hash);
         }
     }
 }
@@ -263,6 +261,10 @@ impl Registry for MemoryRegistry {
             });
             ClientPage { clients, count: state.records.len(), next }
         })))
+    }
+
+    fn uninvited(&self) -> RegistryAnswer<usize> {
+        RegistryAnswer::now(Ok(self.read(|state| state.uninvited)))
     }
 
     fn tiers(&self) -> RegistryAnswer<Arc<Tiers>> {

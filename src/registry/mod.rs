@@ -34,7 +34,7 @@ pub(crate) use desk::LONGEST_PAGE;
 pub use error::RegistryError;
 pub use grant::Grant;
 #[cfg(feature = "admin")]
-pub(crate) use grant::REQUESTS;
+pub(crate) use grant::{MOST_LIMITS, REQUESTS};
 pub use id::IdRule;
 #[cfg(feature = "journal")]
 pub use journal::JournalError;
@@ -43,6 +43,8 @@ pub(crate) use office::{Found, How, Missing, Office, Who};
 pub use overrides::Overrides;
 pub(crate) use overrides::Refused;
 pub use patch::ClientPatch;
+#[cfg(feature = "admin")]
+pub(crate) use patch::whole_number;
 pub use record::{ClientRecord, TemporaryGrant};
 use std::sync::Arc;
 pub use tier::Tiers;
@@ -71,6 +73,9 @@ pub trait Registry: Send + Sync + 'static {
 
     /// At most so many clients, at least 1, by id, beginning after one.
     fn page(&self, after: Option<&str>, most: usize) -> RegistryAnswer<ClientPage>;
+
+    /// How many clients are [uninvited](ClientRecord::is_uninvited). It is asked before one more is created.
+    fn uninvited(&self) -> RegistryAnswer<usize>;
 
     /// The tiers.
     fn tiers(&self) -> RegistryAnswer<Arc<Tiers>>;

@@ -2,7 +2,7 @@
 
 use super::{
     ClientRecord, Clients, Grant, KeyHash, RegistryError,
-    bounds::Bounds,
+    bounds::{Bounds, Coming},
     overrides::{self, Refused},
     time::WallClock,
     unknown::Fate,
@@ -187,7 +187,7 @@ impl Office {
                 Some(id) => match registry.record(id).await? {
                     Some(record) => self.found(record, How::Known).await,
                     None if address.is_none() => self.absent(id).await,
-                    None => self.create(id.clone()).await,
+                    None => self.create(id.clone(), false).await,
                 },
             },
         }
@@ -200,21 +200,31 @@ impl Office {
 
     async fn unknown(&self, id: String, address: Option<Key>) -> Result<Found, Missing> {
         let Some(address) = address else { return self.absent(&id).await };
-        let admits = |bounds: &Bounds| bounds.admit(address, || self.clients.clock.timeline());
-        match self.clients.unknown.fate {
-            Fate::Refuse => Err(Missing::Unknown),
-            Fate::Create { .. } if self.bounds.as_ref().is_some_and(admits) => self.create(id).await,
-            Fate::Create { .. } | Fate::Share => {
-                // No client has this id, so that none can be mistaken for it.
-                let record = ClientRecord::new("", self.clients.now());
-                self.found(Arc::new(record), How::Shared).await
-            }
+        if self.clients.unknown.fate == Fate::Refuse {
+            return Err(Missing::Unknown);
         }
+        if let Some(coming) = self.admit(address).await? {
+            let found = self.create(id, true).await;
+            drop(coming);
+            return found;
+        }
+        // No client has this id, so that none can be mistaken for it.
+        let record = ClientRecord::new("", self.clients.now());
+        self.found(Arc::new(record), How::Shared).await
     }
 
-    async fn create(&self, id: String) -> Result<Found, Missing> {
+    /// Room for a client more, if any is to be created.
+    async fn admit(&self, address: Key) -> Result<Option<Coming<'_>>, Missing> {
+        let Some(bounds) = &self.bounds else { return Ok(None) };
+        let coming = bounds.announce();
+        let there = self.clients.registry.uninvited().await?;
+        let admitted = coming.is_admitted(there, address, || self.clients.clock.timeline());
+        Ok(admitted.then_some(coming))
+    }
+
+    async fn create(&self, id: String, uninvited: bool) -> Result<Found, Missing> {
         let now = self.clients.now();
-        let new = ClientRecord::new(id.clone(), now);
+        let new = ClientRecord { uninvited, ..ClientRecord::new(id.clone(), now) };
         let change =
             move |old: Option<&ClientRecord>, _: &_| Ok(Some(old.cloned().unwrap_or_else(|| new.clone())));
         let (old, record) = self.clients.registry.change(&id, Box::new(change)).await?;

@@ -1,6 +1,6 @@
 //! What is to change about a client, in the manner of a JSON merge patch (RFC 7396).
 
-use super::{ClientRecord, Grant, RegistryError, Tiers, time};
+use super::{ClientRecord, Grant, RegistryError, Tiers, grant::MOST_REQUESTS, time};
 use crate::Quota;
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, time::SystemTime};
@@ -152,6 +152,7 @@ impl ClientPatch {
         record.enabled = self.enabled.unwrap_or(record.enabled);
         record.webhook_url = self.webhook_url.unwrap_or(record.webhook_url);
         record.updated_at = time::whole_millis(now);
+        record.uninvited = false;
         record.check()?;
         // A client whose tier was removed is in it all the same, and can be disabled, say.
         if moves {
@@ -172,11 +173,14 @@ impl Grant {
         for (name, value) in object(value, field)? {
             let path = format!("{field}.{name}");
             match name.as_str() {
-                "max_concurrent" => grant.max_concurrent = optional(value, |value| whole(value, &path))?,
-                "requests_per_min" => grant.requests_per_min = optional(value, |value| whole(value, &path))?,
+                "max_concurrent" => grant.max_concurrent = Some(whole(value, &path, u32::MAX)?),
+                "requests_per_min" => grant.requests_per_min = Some(whole(value, &path, MOST_REQUESTS)?),
                 "limits" => {
-                    let quotas = quotas(value, &path)?.into_iter();
-                    grant.limits = quotas.filter_map(|(name, quota)| Some((name, quota?))).collect();
+                    for (name, quota) in quotas(value, &path)? {
+                        let none =
+                            || RegistryError::invalid(format!("{path}.{name}"), "a string is accepted");
+                        grant.limits.insert(name.clone(), quota.ok_or_else(none)?);
+                    }
                 }
                 _ => return Err(no_such_limit(path)),
             }
@@ -194,8 +198,10 @@ fn grant_patch(value: &Value) -> Result<GrantPatch, RegistryError> {
     for (name, value) in object(value, "rate_limit")? {
         let path = format!("rate_limit.{name}");
         match name.as_str() {
-            "max_concurrent" => at_once = Some(optional(value, |value| whole(value, &path))?),
-            "requests_per_min" => each_minute = Some(optional(value, |value| whole(value, &path))?),
+            "max_concurrent" => at_once = Some(optional(value, |value| whole(value, &path, u32::MAX))?),
+            "requests_per_min" => {
+                each_minute = Some(optional(value, |value| whole(value, &path, MOST_REQUESTS))?)
+            }
             "limits" => limits = Some(optional(value, |value| quotas(value, &path))?),
             _ => return Err(no_such_limit(path)),
         }
@@ -223,9 +229,18 @@ fn text(value: &Value, field: &str) -> Result<String, RegistryError> {
     value.as_str().map(str::to_owned).ok_or_else(|| RegistryError::invalid(field, "a string is accepted"))
 }
 
-fn whole(value: &Value, field: &str) -> Result<u32, RegistryError> {
-    let number = value.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0);
-    number.ok_or_else(|| RegistryError::invalid(field, "a whole number from 1 to 4294967295 is accepted"))
+fn whole(value: &Value, field: &str, most: u32) -> Result<u32, RegistryError> {
+    let number = whole_number(value).and_then(|number| u32::try_from(number).ok());
+    let number = number.filter(|number| (1..=most).contains(number));
+    number
+        .ok_or_else(|| RegistryError::invalid(field, format!("a whole number from 1 to {most} is accepted")))
+}
+
+/// To JSON `5.0` is a whole number too, and some languages write it so.
+pub(crate) fn whole_number(value: &Value) -> Option<u64> {
+    // Up to there each one can be told apart.
+    let written = |number: &f64| number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(number);
+    value.as_u64().or_else(|| value.as_f64().filter(written).map(|number| number as u64))
 }
 
 fn names(value: &Value, field: &str) -> Result<Vec<String>, RegistryError> {

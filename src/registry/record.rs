@@ -29,6 +29,8 @@ pub struct ClientRecord {
     pub(crate) temporary: Option<TemporaryGrant>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) api_keys: Vec<StoredKey>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) uninvited: bool,
 }
 
 /// A grant that ends by itself.
@@ -51,7 +53,7 @@ impl TemporaryGrant {
     }
 }
 
-/// The most resources that a list of allowed ones may have, and the most bytes that a name may have.
+/// The most resources that a list of allowed ones may have, and the most characters that a name may have.
 const MOST_RESOURCES: usize = 1_000;
 const LONGEST_RESOURCE: usize = 256;
 
@@ -70,6 +72,7 @@ impl ClientRecord {
             webhook_url: None,
             temporary: None,
             api_keys: Vec::new(),
+            uninvited: false,
         }
     }
 
@@ -101,6 +104,11 @@ impl ClientRecord {
     /// Whether it may send requests at all.
     pub const fn is_enabled(&self) -> bool {
         self.enabled
+    }
+
+    /// Whether it was created because a request came with its id, and nobody has changed it since. Registries count these.
+    pub const fn is_uninvited(&self) -> bool {
+        self.uninvited
     }
 
     /// When it was created.
@@ -176,8 +184,8 @@ impl ClientRecord {
             let message = format!("at most {MOST_RESOURCES} names are accepted");
             return Err(RegistryError::invalid("allowed_queues", message));
         }
-        if queues.iter().any(|name| !(1..=LONGEST_RESOURCE).contains(&name.len())) {
-            let message = format!("a name has 1 to {LONGEST_RESOURCE} bytes");
+        if queues.iter().any(|name| !(1..=LONGEST_RESOURCE).contains(&name.chars().count())) {
+            let message = format!("a name has 1 to {LONGEST_RESOURCE} characters");
             return Err(RegistryError::invalid("allowed_queues", message));
         }
         Ok(())

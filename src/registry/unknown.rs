@@ -17,7 +17,7 @@ pub(super) enum Fate {
 }
 
 impl UnknownClients {
-    /// It is created, in the tier `default`: at most 10 an hour from each address, and 10,000 in all since the start.
+    /// It is created, in the tier `default`: at most 10 an hour from each address, and 10,000 in all.
     ///
     /// What comes beyond these bounds is not created and shares one client in the tier `default`, so that inventing ids
     /// never buys more.
@@ -43,7 +43,8 @@ impl UnknownClients {
         self
     }
 
-    /// How many clients are created in all, until the process ends.
+    /// How many clients there may be that were created so. They are counted from their records, so that this holds across
+    /// restarts; whom somebody has changed since, or deleted, is not among them.
     pub const fn total(mut self, clients: usize) -> Self {
         if let Fate::Create { each_address, .. } = self.fate {
             self.fate = Fate::Create { each_address, total: clients };

@@ -49,6 +49,8 @@ async fn guessing_is_limited_and_does_not_lock_out_others() {
     refused.is_problem(429, None);
     assert!((1..=6).contains(&refused.headers["retry-after"].to_str().unwrap().parse::<u32>().unwrap()));
     guess(KEY).await.is_problem(429, None);
+    // To bring no key is no guess.
+    stage.send(None, "GET", "/admin/tiers", &[], "").await.is_problem(401, None);
     if cfg!(target_os = "linux") {
         let elsewhere = Some(IpAddr::from(Ipv4Addr::new(127, 0, 0, 2)));
         let answer = stage.send(elsewhere, "GET", "/admin/tiers", &[("x-admin-key", KEY)], "").await;

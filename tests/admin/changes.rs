@@ -68,6 +68,10 @@ async fn a_grant_ends_by_itself_or_by_an_admin() {
         ("rate_limit", json!({}), "rate_limit"),
         ("rate_limit", Value::Null, "rate_limit"),
         ("rate_limit", json!({ "requests_per_min": 0 }), "rate_limit.requests_per_min"),
+        ("rate_limit", json!({ "requests_per_min": null }), "rate_limit.requests_per_min"),
+        ("rate_limit", json!({ "limits": {} }), "rate_limit"),
+        ("rate_limit", json!({ "limits": { "exports": null } }), "rate_limit.limits.exports"),
+        ("expires_in", json!(3_153_600_001u64), "expires_in"),
         ("client_id", Value::Null, "client_id"),
         ("more", json!(1), "more"),
     ] {
@@ -119,6 +123,7 @@ async fn api_keys_are_issued_rotated_and_revoked() {
         ("rotate", json!({ "client_id": "ann" }), 400, Some("prefix")),
         ("rotate", json!({ "client_id": "ann", "prefix": "tg_x" }), 404, None),
         ("rotate", json!({ "client_id": "ann", "prefix": prefix, "overlap": -1 }), 400, Some("overlap")),
+        ("rotate", json!({ "client_id": "ann", "prefix": "tg_x", "overlap": null }), 404, None),
     ] {
         stage.ask("POST", &format!("/admin/keys/{path}"), body).await.is_problem(status, field);
     }

@@ -87,6 +87,34 @@ async fn a_field_left_out_keeps_its_value() {
     set(bare).await;
 }
 
+/// To JSON both are the same number, and some languages write it so.
+#[tokio::test]
+async fn whole_numbers_may_be_written_with_a_point() {
+    let stage = Stage::new().await;
+    let limits = json!({ "requests_per_min": 5.0, "max_concurrent": 2.0 });
+    let set = stage.post("/admin/clients/set", json!({ "client_id": "ann", "rate_limit": limits })).await;
+    assert_eq!(set["rate_limit"], json!({ "requests_per_min": 5, "max_concurrent": 2 }));
+    let grant = json!({ "client_id": "ann", "rate_limit": limits, "expires_in": 60.0 });
+    stage.post("/admin/grants/set", grant).await;
+    for number in [json!(5.5), json!(-5.0), json!(1e300), json!("5"), json!(true)] {
+        let body = json!({ "client_id": "ann", "rate_limit": { "requests_per_min": number } });
+        let answer = stage.ask("POST", "/admin/clients/set", body).await;
+        answer.is_problem(400, Some("rate_limit.requests_per_min"));
+    }
+}
+
+#[tokio::test]
+async fn names_of_resources_are_counted_in_characters() {
+    let stage = Stage::new().await;
+    let set = async |name: String| {
+        stage.ask("POST", "/admin/clients/set", json!({ "client_id": "ann", "allowed_queues": [name] })).await
+    };
+    assert_eq!(set("\u{4e00}".repeat(256)).await.status, 200);
+    for name in [String::new(), "x".repeat(257)] {
+        set(name).await.is_problem(400, Some("allowed_queues"));
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_accepted_names_its_field() {
     let stage = Stage::new().await;

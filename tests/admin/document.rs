@@ -36,6 +36,41 @@ async fn the_document_has_each_path_method_and_status() {
     }
 }
 
+/// What the document cannot say by a bound is held against it by `scripts/fuzz-api`.
+#[tokio::test]
+async fn the_bounds_that_the_document_tells_are_those_that_are_kept() {
+    let stage = Stage::new().await;
+    stage.post("/admin/clients/set", json!({ "client_id": "ann" })).await;
+    let document = stage.get("/admin/openapi.json").await;
+    let schemas = &document["components"]["schemas"];
+    for (schema, field, path, body) in [
+        ("Granted", "max_concurrent", "/admin/grants/set", json!({ "client_id": "ann", "expires_in": 9 })),
+        ("Granted", "requests_per_min", "/admin/grants/set", json!({ "client_id": "ann", "expires_in": 9 })),
+        ("SetLimits", "max_concurrent", "/admin/clients/set", json!({ "client_id": "ann" })),
+        ("SetLimits", "requests_per_min", "/admin/clients/set", json!({ "client_id": "ann" })),
+        ("SetOtherTier", "requests_per_min", "/admin/tiers/set", json!({ "tier": "free" })),
+        ("GrantFor", "expires_in", "/admin/grants/set", json!({ "client_id": "ann" })),
+    ] {
+        let bounds = &schemas[schema]["properties"][field];
+        let (least, most) = (bounds["minimum"].as_u64().unwrap(), bounds["maximum"].as_u64().unwrap());
+        for (number, status) in [(least - 1, 400), (least, 200), (most, 200), (most + 1, 400)] {
+            let mut body = body.clone();
+            match schema {
+                "SetOtherTier" => body[field] = json!(number),
+                "GrantFor" => {
+                    body["rate_limit"] = json!({ "max_concurrent": 1 });
+                    body[field] = json!(number);
+                }
+                _ => body["rate_limit"] = json!({ field: number }),
+            }
+            let answer = stage.ask("POST", path, body).await;
+            assert_eq!(answer.status, status, "{schema}.{field} {number} {}", answer.text);
+        }
+    }
+    assert_eq!(schemas["Granted"]["minProperties"], 1);
+    assert_eq!(schemas["Granted"]["maxProperties"], Value::Null);
+}
+
 /// Each reference leads to something.
 #[tokio::test]
 async fn the_document_is_whole() {

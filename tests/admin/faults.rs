@@ -69,6 +69,10 @@ impl Registry for Fickle {
         self.unless_down(self.near.page(after, most))
     }
 
+    fn uninvited(&self) -> RegistryAnswer<usize> {
+        self.unless_down(self.near.uninvited())
+    }
+
     fn tiers(&self) -> RegistryAnswer<Arc<Tiers>> {
         self.unless_down(self.near.tiers())
     }

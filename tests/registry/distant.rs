@@ -59,6 +59,10 @@ impl Registry for Distant {
         self.later(self.near.page(after, most))
     }
 
+    fn uninvited(&self) -> RegistryAnswer<usize> {
+        self.later(self.near.uninvited())
+    }
+
     fn tiers(&self) -> RegistryAnswer<Arc<Tiers>> {
         self.later(self.near.tiers())
     }

@@ -46,6 +46,47 @@ fn inventing_ids_buys_no_more_than_the_bounds() {
 }
 
 #[test]
+fn whom_an_operator_changes_or_deletes_makes_room_for_another() {
+    let clients = office().unknown(UnknownClients::create().each_address(Quota::per_hour(100)).total(2));
+    let (limiter, _) = limiter(policy(), clients);
+    let app = ok(&limiter);
+    let comes = |id: &str| {
+        sent(app.status(by(id)));
+        done(limiter.clients().unwrap().get(id)).is_some_and(|record| record.is_uninvited())
+    };
+    assert_eq!(["ann", "bob", "cid"].map(comes), [true, true, false]);
+    set(&limiter, "ann", ClientPatch::new().tier("free"));
+    assert_eq!(["cid", "dan"].map(comes), [true, false], "whom somebody has changed is no newcomer");
+    done(limiter.clients().unwrap().issue_key("cid"));
+    assert_eq!(["dan", "eve"].map(comes), [true, false]);
+    done(limiter.clients().unwrap().delete("dan"));
+    assert_eq!(["eve", "fay"].map(comes), [true, false]);
+    set(&limiter, "gus", ClientPatch::new());
+    assert_eq!(count(&limiter), 5, "ann, bob, cid, eve and gus");
+}
+
+#[test]
+fn threads_that_invent_ids_do_not_get_past_the_bound_together() {
+    for round in 0..20 {
+        let clients =
+            office().unknown(UnknownClients::create().each_address(Quota::per_second(1_000)).total(5));
+        let (limiter, _) = limiter(policy(), clients);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let limiter = &limiter;
+                scope.spawn(move || {
+                    let app = ok(limiter);
+                    for i in 0..10 {
+                        sent(app.status(by(&format!("new-{round}-{thread}-{i}"))));
+                    }
+                });
+            }
+        });
+        assert_eq!(count(&limiter), 5);
+    }
+}
+
+#[test]
 fn addresses_of_one_network_are_one() {
     let clients = office().unknown(UnknownClients::create().each_address(Quota::per_hour(1)));
     let (limiter, _) = limiter(policy(), clients);

@@ -62,5 +62,19 @@ pub(crate) const FLOOD_P9999_NS: f64 = 5_000.0;
 /// The longest call in a flood, in CPU time of its thread.
 pub(crate) const FLOOD_LONGEST_NS: f64 = 1_000_000.0;
 
+/// What a client's being registered may add to a decision, beside governor's.
+#[cfg(feature = "registry")]
+pub(crate) const REGISTERED: f64 = 0.3;
+/// What is stated of a client's record in memory, and of what a limiter keeps of a client that came.
+#[cfg(feature = "registry")]
+pub(crate) const BYTES_A_RECORD: f64 = 500.0;
+#[cfg(feature = "registry")]
+pub(crate) const BYTES_A_GRANT: f64 = 500.0;
+#[cfg(feature = "registry")]
+pub(crate) const PAGE_MS: f64 = 50.0;
+/// 1,000 updates a second.
+#[cfg(feature = "registry")]
+pub(crate) const UPDATE_US: f64 = 1_000.0;
+
 /// How much a count of instructions may grow over its baseline.
 pub(crate) const INSTRUCTIONS: f64 = 1.05;

@@ -7,6 +7,8 @@ mod goals;
 mod instructions;
 mod measure;
 mod memory;
+#[cfg(feature = "registry")]
+mod registry;
 mod report;
 mod subjects;
 mod work;
@@ -23,7 +25,7 @@ use work::Identity;
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
 
-const USAGE: &str = "usage: peers decide [--quick] | peers instructions [--check | --update]";
+const USAGE: &str = "usage: peers decide [--quick] | peers instructions [--check | --update] | peers registry [--quick], with feature registry";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         ["instructions"] => instructions::rows().map(|rows| print!("{}", report::table(&rows))),
         ["instructions", "--check"] => instructions::check(),
         ["instructions", "--update"] => instructions::update(),
+        ["registry"] if REGISTRY => groups(&REGISTRY_GROUPS, false).map(|rows| tell(&rows)),
+        ["registry", "--quick"] if REGISTRY => groups(&REGISTRY_GROUPS, true).map(|rows| tell(&rows)),
         ["count"] => instructions::run(None),
         ["count", case] => instructions::run(Some(case)),
         ["compare", ours, theirs, keys, threads] => cases::compare(ours, theirs, keys, threads),
@@ -69,29 +73,43 @@ const GROUPS: [&str; 12] = [
 /// Those that a short run leaves out.
 const LONG: [&str; 3] = ["layers-1000000", "keys-1", "keys-1000000"];
 
+const REGISTRY: bool = cfg!(feature = "registry");
+const REGISTRY_GROUPS: [&str; 4] = ["registered", "clients", "pages", "journal"];
+
 fn decide(quick: bool) -> Result<(), String> {
-    let start = Instant::now();
-    let mut rows = Vec::new();
-    for group in GROUPS.into_iter().filter(|group| !quick || !LONG.contains(group)) {
-        eprintln!("{:>4} s: {group}", start.elapsed().as_secs());
-        rows.extend(spawn(group, quick)?);
-    }
-    eprintln!("{:>4} s: instructions", start.elapsed().as_secs());
+    let some: Vec<&str> = GROUPS.into_iter().filter(|group| !quick || !LONG.contains(group)).collect();
+    let mut rows = groups(&some, quick)?;
+    eprintln!("       instructions");
     let counted = instructions::rows()?;
     counted.iter().for_each(Row::print);
     rows.extend(counted);
+    tell(&rows);
+    Ok(())
+}
+
+fn groups(groups: &[&str], quick: bool) -> Result<Vec<Row>, String> {
+    let start = Instant::now();
+    let mut rows = Vec::new();
+    for group in groups {
+        eprintln!("{:>4} s: {group}", start.elapsed().as_secs());
+        rows.extend(spawn(group, quick)?);
+    }
     eprintln!("{:>4} s: done", start.elapsed().as_secs());
-    print!("\n{}", report::table(&rows));
-    let missed: Vec<&Row> = rows.iter().filter(|row| row.met == Some(false)).collect();
+    Ok(rows)
+}
+
+/// The rows as a table, and which of them miss their goal.
+fn tell(rows: &[Row]) {
+    print!("\n{}", report::table(rows));
+    let missed: Vec<Row> = rows.iter().filter(|row| row.met == Some(false)).cloned().collect();
     println!(
         "\n{} of {} goals met",
         rows.iter().filter(|row| row.met == Some(true)).count(),
         rows.iter().filter(|row| row.met.is_some()).count()
     );
     if !missed.is_empty() {
-        println!("missed:\n{}", report::table(&missed.into_iter().cloned().collect::<Vec<_>>()));
+        println!("missed:\n{}", report::table(&missed));
     }
-    Ok(())
 }
 
 /// Runs a group in a process of its own and passes on its lines.
@@ -126,6 +144,14 @@ fn run(group: &str, quick: bool) -> Result<(), String> {
             memory::forgotten(quick);
         }
         "flood" => memory::flood(quick),
+        #[cfg(feature = "registry")]
+        "registered" => registry::registered(quick),
+        #[cfg(feature = "registry")]
+        "clients" => registry::memory(),
+        #[cfg(feature = "registry")]
+        "pages" => registry::pages(quick),
+        #[cfg(feature = "registry")]
+        "journal" => registry::journal(quick),
         _ => return Err(format!("{group:?} is no group; there are {GROUPS:?}")),
     }
     Ok(())

@@ -83,7 +83,7 @@ fn bare(identity: Identity) -> impl Subject {
     layered(Bare::new(), identity, done)
 }
 
-fn layered<S, F>(service: S, identity: Identity, consume: F) -> Layered<S, F> {
+pub(crate) fn layered<S, F>(service: S, identity: Identity, consume: F) -> Layered<S, F> {
     let identify = match identity {
         Identity::Address => work::set_address,
         Identity::ApiKey => work::set_api_key,
@@ -91,12 +91,12 @@ fn layered<S, F>(service: S, identity: Identity, consume: F) -> Layered<S, F> {
     Layered { service, request: work::request, identify, identity, consume }
 }
 
-fn done<B>(answer: Result<Response<B>, Infallible>) -> StatusCode {
+pub(crate) fn done<B>(answer: Result<Response<B>, Infallible>) -> StatusCode {
     answer.map_or(StatusCode::IM_A_TEAPOT, |response| response.status())
 }
 
 /// As many bytes that `entries` take 77 % of the stated capacity, as 100,000 clients do of the default.
-fn bytes(entries: u32) -> usize {
+pub(crate) fn bytes(entries: u32) -> usize {
     (4 << 20) * (entries as usize).div_ceil(100_000)
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn limiter(identity: Identity, quotas: &[Quota], bytes: usize) -> Lim
     builder.memory_bytes(bytes).build().unwrap()
 }
 
-fn quota(mode: Mode) -> Quota {
+pub(crate) fn quota(mode: Mode) -> Quota {
     match mode {
         Mode::Allow => Quota::per_second(1_000).burst(u32::MAX.into()),
         Mode::Refuse => Quota::per_day(1),

@@ -11,6 +11,11 @@ pub enum JournalError {
         /// What went wrong.
         source: io::Error,
     },
+    /// It is open already, in another process or in this one.
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is some other file.
     Foreign {
         /// The file.
@@ -35,6 +40,10 @@ impl fmt::Display for JournalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { path, source } => write!(f, "journal {path:?}: {source}"),
+            Self::InUse { path } => write!(
+                f,
+                "journal {path:?} is open already, in another process or in this one; end that one, or name another file"
+            ),
             Self::Foreign { path } => {
                 write!(
                     f,

@@ -4,6 +4,7 @@ use super::{
     super::memory::State,
     JournalError,
     entry::{self, Entry, MAGIC, Read, START},
+    lock::{beside, directory},
 };
 use std::{
     borrow::Cow,
@@ -91,19 +92,16 @@ pub(super) fn rewrite(path: &Path, state: &State, end: u64) -> io::Result<(Opene
     for record in state.records.values() {
         push(&Entry::Client(Cow::Borrowed(record)))?;
     }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
+    let new = beside(path, ".new");
     let mut file = File::create(&new)?;
     file.write_all(&bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
     // The directory has to know of it too, where directories can be opened.
-    let placed =
-        match File::open(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))) {
-            Ok(directory) => directory.sync_all(),
-            Err(_) => Ok(()),
-        };
+    let placed = match File::open(directory(path)) {
+        Ok(directory) => directory.sync_all(),
+        Err(_) => Ok(()),
+    };
     // The file is written at its end from here on, because that is where it was left.
     Ok((Opened { file, path: path.to_owned(), next, bytes: bytes.len() as u64 }, placed))
 }

@@ -7,6 +7,7 @@
 mod entry;
 mod error;
 mod file;
+mod lock;
 mod writer;
 
 use super::{
@@ -15,18 +16,20 @@ use super::{
 };
 pub(super) use entry::Entry;
 pub use error::JournalError;
+use lock::Lock;
 use std::{path::Path, sync::Arc};
 pub(super) use writer::Journal;
 
 impl MemoryRegistry {
-    /// The registry in a file, which is created if there is none. No two processes may have it open.
+    /// The registry in a file, which is created if there is none, with a file `<path>.lock` beside it: only one process
+    /// may have it open, and only once.
     ///
     /// What was answered before a crash is there. What was not may be there as well, or be missing.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or written, is something else or is damaged; the error then says what is intact, and
-    /// nothing was changed.
+    /// If the file cannot be read or written, is open elsewhere, is something else or is damaged; the error then says what
+    /// is intact, and nothing was changed.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, JournalError> {
         Self::open_with_tiers(path, Tiers::new())
     }
@@ -37,14 +40,16 @@ impl MemoryRegistry {
     ///
     /// As [`open`](Self::open).
     pub fn open_with_tiers(path: impl AsRef<Path>, tiers: Tiers) -> Result<Self, JournalError> {
+        let path = lock::resolve(path.as_ref())?;
+        let lock = Lock::take(&path)?;
         let start = State { tiers: Arc::new(tiers), ..State::default() };
-        let (state, opened) = file::open(path.as_ref(), start)?;
-        let registry = Self::kept_in(Some(Journal::new(&opened)), state);
+        let (state, opened) = file::open(&path, start)?;
+        let registry = Self::kept_in(Some(Journal::new(&opened, lock)), state);
         let shared: &Arc<Shared> = registry.shared();
         if let Some(journal) = &shared.journal {
             journal
                 .start(opened, Arc::downgrade(shared))
-                .map_err(|source| JournalError::Io { path: path.as_ref().to_owned(), source })?;
+                .map_err(|source| JournalError::Io { path, source })?;
         }
         Ok(registry)
     }

@@ -4,6 +4,7 @@ use super::{
     super::{RegistryAnswer, RegistryError, memory::Shared},
     entry::{self, Entry},
     file::{self, Opened},
+    lock::Lock,
 };
 use std::{
     io::{self, Write},
@@ -21,6 +22,8 @@ const COMPACT_FROM: u64 = 4 << 20;
 pub(in super::super) struct Journal {
     queue: Arc<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The thread has it too, because it may be the last to write.
+    lock: Arc<Lock>,
 }
 
 #[derive(Debug)]
@@ -46,18 +49,19 @@ struct Waiting {
 }
 
 impl Journal {
-    pub(super) fn new(opened: &Opened) -> Self {
+    pub(super) fn new(opened: &Opened, lock: Lock) -> Self {
         let state = Mutex::new(Waiting { next: opened.next, ..Waiting::default() });
-        Self { queue: Arc::new(Queue { state, work: Condvar::new() }), thread: Mutex::default() }
+        let queue = Arc::new(Queue { state, work: Condvar::new() });
+        Self { queue, thread: Mutex::default(), lock: Arc::new(lock) }
     }
 
     /// Starts to write.
     pub(super) fn start(&self, opened: Opened, shared: Weak<Shared>) -> io::Result<()> {
-        let queue = self.queue.clone();
+        let (queue, lock) = (self.queue.clone(), self.lock.clone());
         let last = opened.bytes;
         let thread = thread::Builder::new()
             .name("tidegate-journal".to_owned())
-            .spawn(move || Writer { queue, opened, shared, last }.run())?;
+            .spawn(move || Writer { queue, opened, shared, last, _lock: lock }.run())?;
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(())
     }
@@ -130,6 +134,7 @@ struct Writer {
     shared: Weak<Shared>,
     /// The bytes of the file when it was last written anew.
     last: u64,
+    _lock: Arc<Lock>,
 }
 
 impl Writer {
