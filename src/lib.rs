@@ -57,7 +57,7 @@
 //! # More
 //!
 //! The README has tables of set-ups, limits and headers; the directory `examples` has a program for each;
-//! `docs/algorithms.md` says which quota stands for which algorithm, and `docs/design.md` why things are as they are.
+//! `docs/algorithms.md` says which quota stands for which algorithm, `docs/sending.md` how to send within limits, and `docs/design.md` why things are as they are.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "admin")]
@@ -104,8 +104,9 @@ pub use pace::Retry;
 #[cfg(feature = "pace")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pace")))]
 pub use pace::{
-    Costs, Divert, DivertBy, Pace, PaceError, PaceFuture, PaceLayer, Pacer, Reject, Rejected, SendError,
-    SendFuture,
+    Aimd, Batch, BatchPlan, Batches, Breaker, ByAnswer, Costs, Divert, DivertBy, Feedback, InFlight, Judge,
+    JudgeBy, Outcome, Pace, PaceError, PaceFuture, PaceLayer, Pacer, Priority, PushError, Reject, Rejected,
+    SendError, SendFuture, Signals, Unjudged,
 };
 pub use policy::{Ban, Concurrency, Cost, Limit, Lists, Policy, Rule, Settle, StoreDown};
 pub use quota::{Quota, Rate};
@@ -127,3 +128,13 @@ pub use store::{Charge, Joining, Op, Place, Reading, Store, StoreChange, StoreEr
 #[cfg(all(doctest, feature = "pace"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the examples in the guide to sending.
+#[cfg(all(doctest, feature = "retry"))]
+#[doc = include_str!("../docs/sending.md")]
+struct Sending;
+
+/// Compiles and runs the examples in the guide to algorithms.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/algorithms.md")]
+struct Algorithms;

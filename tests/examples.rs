@@ -373,3 +373,16 @@ fn pace() {
     assert_eq!(lines[2], "divert: spilled");
     assert!((150..4_000).contains(&millis(lines[3])), "{text}");
 }
+
+#[cfg(feature = "pace")]
+#[test]
+fn polite_client() {
+    let test = env::current_exe().unwrap();
+    let path = test.ancestors().nth(2).unwrap().join("examples/polite_client");
+    let output = Command::new(path.with_extension(env::consts::EXE_EXTENSION)).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (_, seconds) = text.split_once("in the seconds [").unwrap_or_else(|| panic!("{text}"));
+    let seconds = seconds.trim_end().trim_end_matches(']');
+    let late = seconds.split(", ").filter(|second| !second.is_empty() && second.parse::<u64>().unwrap() >= 2);
+    assert_eq!(late.count(), 0, "{text}");
+}

@@ -35,7 +35,7 @@ pub(crate) use held::{Held, Permits};
 pub use hold::{Hold, HoldFuture, Holding};
 pub use lists::ListEntry;
 #[cfg(feature = "pace")]
-pub(crate) use pacing::{Paced, Question};
+pub(crate) use pacing::{Barred, Paced, Question, Slowness};
 
 use crate::{
     BuildError, Clients, Identity, Key, Mistake, Observe, Policy, Quota, Rejection, RequestHead,

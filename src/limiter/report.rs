@@ -141,6 +141,10 @@ fn rejection(reason: &Reason) -> Option<&str> {
         Reason::ResourceNotAllowed { .. } => Some("the client may not use the resource"),
         Reason::OverrideNotAllowed => Some("the client may not override its limits"),
         Reason::NoRoom => Some(NO_ROOM),
-        Reason::Limited | Reason::Blocked | Reason::Banned { .. } | Reason::StoreDown { .. } => None,
+        Reason::Limited
+        | Reason::Blocked
+        | Reason::Banned { .. }
+        | Reason::StoreDown { .. }
+        | Reason::Overloaded { .. } => None,
     }
 }

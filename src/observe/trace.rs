@@ -1,5 +1,7 @@
 //! Events as `tracing` events.
 
+mod sent;
+
 use crate::{
     StoreChange,
     event::{Event, Occasion},
@@ -24,6 +26,16 @@ pub(crate) fn trace(event: &Event<'_>) {
             let wait = seconds(*wait);
             info!(target: TARGET, client = %occasion.client(), route = occasion.route, wait, "would wait");
         }
+        Event::Answered { .. }
+        | Event::Batched { .. }
+        | Event::Diverted
+        | Event::Shed { .. }
+        | Event::Paused { .. }
+        | Event::FactorChanged { .. }
+        | Event::BreakerOpened { .. }
+        | Event::BreakerClosed { .. }
+        | Event::Retried { .. }
+        | Event::GivenUp { .. } => sent::trace(event),
         Event::Refused(occasion) | Event::ShadowRefused(occasion) => violations(occasion),
         Event::Blocked(occasion) => info!(
             target: TARGET,
@@ -139,7 +151,7 @@ fn violations(occasion: &Occasion<'_>) {
 }
 
 /// To the millisecond, rounded up: more digits would only be in the way.
-fn seconds(wait: Duration) -> f64 {
+pub(super) fn seconds(wait: Duration) -> f64 {
     wait.as_nanos().div_ceil(1_000_000) as f64 / 1_000.0
 }
 

@@ -54,6 +54,11 @@ pub enum Reason {
         /// What is wrong and what is accepted, without a full stop.
         detail: String,
     },
+    /// What the request needs from elsewhere cannot be had at the moment: 503.
+    Overloaded {
+        /// When it is worth another try.
+        retry_after: Duration,
+    },
     /// The store cannot be reached and the policy is to refuse then: 503.
     StoreDown {
         /// When the store will be tried again.
@@ -84,7 +89,9 @@ impl<'a> Refusal<'a> {
     fn reckon(&mut self) {
         self.retry_after = match self.reason {
             Reason::Limited => retry_after(self.limits.iter().copied(), self.permits.iter().copied()),
-            Reason::StoreDown { retry_after } | Reason::Banned { retry_after } => Some(retry_after),
+            Reason::StoreDown { retry_after }
+            | Reason::Overloaded { retry_after }
+            | Reason::Banned { retry_after } => Some(retry_after),
             Reason::NoRoom => Some(NO_ROOM_RETRY),
             _ => None,
         };
@@ -109,7 +116,9 @@ impl<'a> Refusal<'a> {
             | Reason::OverrideNotAllowed => StatusCode::FORBIDDEN,
             Reason::Unidentified(rejection) => rejection.status(),
             Reason::BadCost { .. } | Reason::BadOverride { .. } => StatusCode::BAD_REQUEST,
-            Reason::StoreDown { .. } | Reason::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+            Reason::StoreDown { .. } | Reason::Overloaded { .. } | Reason::NoRoom => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
