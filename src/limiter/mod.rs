@@ -18,6 +18,7 @@ mod lists;
 mod news;
 #[cfg(feature = "pace")]
 mod pacing;
+mod rejected;
 mod report;
 
 pub(crate) use admit::Admission;
