@@ -95,7 +95,8 @@ pub enum Event<'a> {
     Blocked(&'a Occasion<'a>),
     /// A request was refused because nobody could be identified, or its cost could not be read.
     Rejected {
-        /// The request.
+        /// The request, and what the limits of the rules said that did not reject it: they all admit it, or it would be
+        /// [`Refused`](Self::Refused).
         occasion: &'a Occasion<'a>,
         /// Why.
         reason: &'a str,

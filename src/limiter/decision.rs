@@ -30,7 +30,7 @@ pub(crate) struct Charged {
     /// When they answered, in nanoseconds of the engine's time.
     pub(super) at: u64,
     pub(super) fit: Fit,
-    /// What limits on concurrency said. Boxed, because few policies have any.
+    /// What limits on concurrency said, or why a rule rejects the request. Boxed, because few requests have either.
     pub(super) held: Option<Box<Held>>,
     /// For each rule whose client was looked up, the key that it came by, unless it brought limits along.
     pub(super) registered: SmallVec<[(usize, Key); 1]>,

@@ -19,6 +19,7 @@ mod lists;
 mod news;
 #[cfg(feature = "pace")]
 mod pacing;
+mod rejected;
 mod report;
 
 pub(crate) use admit::Admission;

@@ -79,6 +79,16 @@ impl Inner {
         });
     }
 
+    /// Tells of a request that a rule rejects and the limits of the others admit.
+    pub(crate) fn report_rejected(&self, reason: &Reason, charged: &Charged, head: RequestHead<'_>) {
+        let limits = charged.statuses(self);
+        let occasion =
+            Occasion { limits: &limits, ..self.occasion(None, Some(head.method()), self.route(head)) };
+        if let Some(reason) = rejection(reason) {
+            self.emit(&Event::Rejected { occasion: &occasion, reason });
+        }
+    }
+
     /// Tells of a request that a rule would have rejected if it did not only watch.
     pub(super) fn report_would_reject(&self, reason: &Reason, head: RequestHead<'_>) {
         let occasion = &self.occasion(None, Some(head.method()), self.route(head));

@@ -2,6 +2,7 @@
 //!
 //! A [`Policy`] is a description; nothing in it is checked before the limiter is built, so that all mistakes can be
 //! told at once. *Every* rule that matches a request applies, and all their limits are charged together or not at all.
+//! A rule that rejects a request charges nothing itself, and the others apply all the same.
 
 mod ban;
 mod compile;

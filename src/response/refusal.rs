@@ -66,6 +66,23 @@ pub enum Reason {
     },
 }
 
+impl Reason {
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Self::Limited => StatusCode::TOO_MANY_REQUESTS,
+            Self::Blocked
+            | Self::Banned { .. }
+            | Self::ResourceNotAllowed { .. }
+            | Self::OverrideNotAllowed => StatusCode::FORBIDDEN,
+            Self::Unidentified(rejection) => rejection.status(),
+            Self::BadCost { .. } | Self::BadOverride { .. } => StatusCode::BAD_REQUEST,
+            Self::StoreDown { .. } | Self::Overloaded { .. } | Self::NoRoom => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+}
+
 impl<'a> Refusal<'a> {
     pub(crate) fn new(
         reason: Reason,
@@ -108,18 +125,7 @@ impl<'a> Refusal<'a> {
 
     /// The status that the default answer has.
     pub const fn status(&self) -> StatusCode {
-        match self.reason {
-            Reason::Limited => StatusCode::TOO_MANY_REQUESTS,
-            Reason::Blocked
-            | Reason::Banned { .. }
-            | Reason::ResourceNotAllowed { .. }
-            | Reason::OverrideNotAllowed => StatusCode::FORBIDDEN,
-            Reason::Unidentified(rejection) => rejection.status(),
-            Reason::BadCost { .. } | Reason::BadOverride { .. } => StatusCode::BAD_REQUEST,
-            Reason::StoreDown { .. } | Reason::Overloaded { .. } | Reason::NoRoom => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-        }
+        self.reason.status()
     }
 
     /// Every limit that was asked, those that would have admitted the request and those that only watch among them.
