@@ -2,6 +2,8 @@
 
 mod admit;
 mod asking;
+#[cfg(feature = "pace")]
+mod at_once;
 mod ban;
 mod banned;
 mod builder;
@@ -22,6 +24,8 @@ mod pacing;
 mod report;
 
 pub(crate) use admit::Admission;
+#[cfg(feature = "pace")]
+pub(crate) use at_once::{AtOnce, Sender};
 pub use ban::{BanError, Banned};
 pub use builder::LimiterBuilder;
 pub use charge_error::ChargeError;
