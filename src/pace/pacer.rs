@@ -1,7 +1,7 @@
 use super::{
     Costs, PaceError, Priority,
     feedback::Control,
-    passage::{Fresh, PaceFuture},
+    passage::{Manner, PaceFuture},
     priority::Shares,
     queue::{Bounds, Queues},
     spacing::Spacing,
@@ -201,8 +201,7 @@ impl Pacer {
         key: impl Into<Identity<'a>>,
         cost: impl Into<Costs<'c>>,
     ) -> PaceFuture {
-        let patience = self.shared.settings.max_wait.map_or(Patience::Endless, Patience::Upto);
-        self.start(&key.into(), &cost.into(), patience)
+        self.start(&key.into(), &cost.into(), self.patience())
     }
 
     /// Charges something of this cost if it may be sent for a key now.
@@ -218,19 +217,26 @@ impl Pacer {
     }
 
     pub(super) fn start(&self, key: &Identity<'_>, cost: &Costs<'_>, patience: Patience) -> PaceFuture {
+        self.start_as(key, cost, Manner { patience, priority: Priority::Normal, takes_room: false })
+    }
+
+    #[inline]
+    pub(super) fn start_as(&self, key: &Identity<'_>, cost: &Costs<'_>, manner: Manner) -> PaceFuture {
         let Shared { limiter, rule, .. } = &*self.shared;
         let limits = || limiter.inner.rule_limits(*rule);
         match cost.of(limits()) {
             Ok(units) => {
-                let (shared, sender) = (self.shared.clone(), limiter.inner.sender(*rule, key));
-                let priority = Priority::Normal;
-                PaceFuture::new(Fresh { shared, sender, units, priority, patience, takes_room: false })
+                PaceFuture::new(self.shared.clone(), limiter.inner.sender(*rule, key), units, manner)
             }
             Err(limit) => {
                 let known = limits().map(|(name, _)| name.to_owned()).collect();
                 PaceFuture::failed(PaceError::UnknownLimit { limit: limit.to_owned(), known })
             }
         }
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        self.shared.settings.max_wait.map_or(Patience::Endless, Patience::Upto)
     }
 
     /// Gives back what a decision charged, once, as far as it is still owed. It is for what was not sent after all.

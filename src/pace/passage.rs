@@ -29,12 +29,19 @@ enum State {
 }
 
 /// A send that has not been polled yet.
-pub(super) struct Fresh {
-    pub(super) shared: Arc<Shared>,
-    pub(super) sender: Sender,
-    pub(super) units: Units,
-    pub(super) priority: Priority,
+struct Fresh {
+    shared: Arc<Shared>,
+    sender: Sender,
+    units: Units,
+    manner: Manner,
+}
+
+/// How something is to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
     pub(super) patience: Patience,
+    pub(super) priority: Priority,
+    /// Whether it is known when it is no longer on its way, so that it takes room.
     pub(super) takes_room: bool,
 }
 
@@ -63,8 +70,9 @@ impl Fresh {
 }
 
 impl PaceFuture {
-    pub(super) const fn new(fresh: Fresh) -> Self {
-        Self(State::Fresh(fresh))
+    #[inline]
+    pub(super) const fn new(shared: Arc<Shared>, sender: Sender, units: Units, manner: Manner) -> Self {
+        Self(State::Fresh(Fresh { shared, sender, units, manner }))
     }
 
     pub(super) const fn failed(error: PaceError) -> Self {
@@ -74,15 +82,7 @@ impl PaceFuture {
     /// How urgent it is, before it is first polled; [`Priority::Normal`] unless set.
     pub fn priority(mut self, priority: Priority) -> Self {
         if let State::Fresh(fresh) = &mut self.0 {
-            fresh.priority = priority;
-        }
-        self
-    }
-
-    /// Lets it take room, which is given back when what it is for is no longer on its way.
-    pub(super) fn taking_room(mut self) -> Self {
-        if let State::Fresh(fresh) = &mut self.0 {
-            fresh.takes_room = true;
+            fresh.manner.priority = priority;
         }
         self
     }
@@ -107,9 +107,9 @@ impl PaceFuture {
 
     fn start(&mut self) {
         let State::Fresh(fresh) = std::mem::replace(&mut self.0, State::Failed(None)) else { return };
-        let Fresh { shared, sender, units, priority, patience, takes_room } = fresh;
+        let Fresh { shared, sender, units, manner } = fresh;
         let paced = Paced::new(&shared.limiter.inner, shared.rule, sender, units, shared.settings.shadow);
-        let send = Send { paced: Box::new(paced), priority, patience, takes_room };
+        let send = Send { paced: Box::new(paced), manner };
         self.0 = State::Started(Box::pin(async move { pass(&shared, send).await }));
     }
 }
