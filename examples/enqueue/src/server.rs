@@ -25,7 +25,9 @@ impl Server {
                 .arg(port.to_string())
                 .stdout(Stdio::piped())
                 .spawn()
-                .map_err(|error| format!("redis-server: {error}; on Debian `apt-get install redis-server` brings it"))?;
+                .map_err(|error| {
+                    format!("redis-server: {error}; on Debian `apt-get install redis-server` brings it")
+                })?;
             let mut server = Self { process, port };
             let lines = server.process.stdout.take().ok_or("redis-server says nothing")?;
             let mut lines = BufReader::new(lines).lines().map_while(Result::ok);
