@@ -154,3 +154,23 @@ fn a_crowd_that_waits_takes_little_memory() {
     let each = made.bytes_max / crowd as u64;
     assert!(each <= 1_000, "{each} bytes");
 }
+
+/// Neither the future nor its way past the queue does, nor the layer around it.
+#[cfg(feature = "pace")]
+#[test]
+fn a_send_that_may_go_at_once_allocates_nothing() {
+    use tidegate::{PaceLayer, Pacer};
+    let many = Quota::per_second(1_000_000);
+    let pacer = Pacer::new([Limit::per_client("own", many), Limit::shared("all", many)]).unwrap();
+    let layer = PaceLayer::new(pacer.clone(), |name: &&'static str| Identity::name(*name));
+    let mut service = layer.layer(service_fn(|name| async move { Ok::<_, Infallible>(name) }));
+    // Those who trace register their interest at the first event.
+    pacer.until_ready("ann", 1).now_or_never().unwrap().unwrap();
+    let mut sent = 0;
+    let made = measure(|| {
+        sent += usize::from(pacer.until_ready("ann", [("all", 3)]).now_or_never().unwrap().is_ok());
+        sent += usize::from(pacer.try_take("ben", 1).now_or_never().unwrap().is_ok());
+        sent += usize::from(service.call("ann").now_or_never().unwrap().is_ok());
+    });
+    assert_eq!((made.count_total, sent), (0, 3));
+}

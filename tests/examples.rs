@@ -352,38 +352,3 @@ async fn admin() {
         StatusCode::NOT_FOUND
     );
 }
-
-/// It serves nothing, so it is run to its end. Times are at least what the quotas ask for; how much longer is the machine's.
-#[cfg(feature = "pace")]
-#[test]
-fn pace() {
-    let test = env::current_exe().unwrap();
-    let path =
-        test.ancestors().nth(2).unwrap().join("examples/pace").with_extension(env::consts::EXE_EXTENSION);
-    let output = Command::new(path).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}");
-    let lines: Vec<&str> = text.lines().collect();
-    let millis = |line: &str| line.split(' ').rev().nth(1).unwrap().parse::<u64>().unwrap();
-    // The last of six goes after five times 50 ms; 1,000 others would have taken 5 s alone.
-    assert!((250..2_500).contains(&millis(lines[0])), "{text}");
-    assert!(
-        lines[1].starts_with("reject: 429 Too Many Requests it may not go now: records (100/second);"),
-        "{text}"
-    );
-    assert_eq!(lines[2], "divert: spilled");
-    assert!((150..4_000).contains(&millis(lines[3])), "{text}");
-}
-
-#[cfg(feature = "pace")]
-#[test]
-fn polite_client() {
-    let test = env::current_exe().unwrap();
-    let path = test.ancestors().nth(2).unwrap().join("examples/polite_client");
-    let output = Command::new(path.with_extension(env::consts::EXE_EXTENSION)).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let (_, seconds) = text.split_once("in the seconds [").unwrap_or_else(|| panic!("{text}"));
-    let seconds = seconds.trim_end().trim_end_matches(']');
-    let late = seconds.split(", ").filter(|second| !second.is_empty() && second.parse::<u64>().unwrap() >= 2);
-    assert_eq!(late.count(), 0, "{text}");
-}

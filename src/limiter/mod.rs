@@ -2,6 +2,8 @@
 
 mod admit;
 mod asking;
+#[cfg(feature = "pace")]
+mod at_once;
 mod ban;
 mod banned;
 mod builder;
@@ -23,6 +25,8 @@ mod rejected;
 mod report;
 
 pub(crate) use admit::Admission;
+#[cfg(feature = "pace")]
+pub(crate) use at_once::{AtOnce, Sender};
 pub use ban::{BanError, Banned};
 pub use builder::LimiterBuilder;
 pub use charge_error::ChargeError;

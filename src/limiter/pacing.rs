@@ -1,7 +1,7 @@
 //! A rule's limits, asked for a pacer: quietly, because only the pacer knows whether a wait follows or a refusal.
 
 use super::{
-    Charged, Decision, Inner, Pending, Verdict,
+    Charged, Decision, Inner, Pending, Sender, Verdict,
     grants::{Denied, Granted},
 };
 use crate::{
@@ -99,23 +99,21 @@ impl Paced {
     pub(crate) fn new(
         inner: &Arc<Inner>,
         rule: usize,
-        identity: &Identity<'_>,
+        sender: Sender,
         units: SmallVec<[u32; 4]>,
         shadow: bool,
     ) -> Self {
-        let key = identity.key(&inner.keys);
-        let compiled = inner.policy.rules.get(rule);
-        let registry = inner.grants.as_ref().filter(|_| compiled.is_some_and(|rule| rule.registered));
+        let Sender { key, label, who } = sender;
         Self {
             inner: inner.clone(),
             rule,
-            limits: compiled.map_or(0..0, |rule| rule.limits.clone()),
+            limits: inner.policy.rules.get(rule).map_or(0..0, |rule| rule.limits.clone()),
             is_free: false,
             shadow,
-            label: identity.label(key),
+            label,
             came_by: key,
             key,
-            who: registry.and_then(|grants| grants.claimed(identity)).map(Box::new),
+            who,
             granted: None,
             slowness: Slowness::NONE,
             units,

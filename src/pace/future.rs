@@ -71,7 +71,11 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Pacing { pace, held } => {
-                    let verdict = ready!(pace.poll_passed(cx));
+                    let verdict = if pace.passes_at_once() {
+                        Ok(None)
+                    } else {
+                        ready!(pace.poll_passed(cx)).map(|(_, room)| room)
+                    };
                     // Taken once, because the state changes with it.
                     let Some(Held { mut service, request, layer }) = held.take() else {
                         return Poll::Pending;
@@ -84,9 +88,9 @@ where
                             State::Diverted { future: layer.divert.divert(request, error) }
                         }
                         verdict => {
-                            let room = verdict.ok().and_then(|(_, room)| room);
+                            let room = verdict.ok().flatten();
                             let PaceLayer { face, judge, .. } = layer;
-                            let at = face.pacer.now();
+                            let at = if J::JUDGES { face.pacer.now() } else { 0 };
                             State::Sent {
                                 future: service.call(request),
                                 sent: Sent { face, judge, at, room },

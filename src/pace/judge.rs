@@ -10,6 +10,9 @@ use std::fmt;
     note = "`judge` takes a closure `|answer: Result<&T, &E>| -> Outcome`; `judge_answers` is for services over HTTP"
 )]
 pub trait Judge<T, E> {
+    /// Whether it ever tells anything; times are not taken where it does not.
+    const JUDGES: bool = true;
+
     /// What became of it; nothing where it tells nothing.
     fn judge(&self, answer: Result<&T, &E>) -> Option<Outcome>;
 }
@@ -19,6 +22,8 @@ pub trait Judge<T, E> {
 pub struct Unjudged;
 
 impl<T, E> Judge<T, E> for Unjudged {
+    const JUDGES: bool = false;
+
     fn judge(&self, _: Result<&T, &E>) -> Option<Outcome> {
         None
     }

@@ -1,6 +1,6 @@
 use super::{
     ByAnswer, Costs, JudgeBy, Outcome, Pace, PaceError, PaceFuture, Pacer, Priority, SendError, Unjudged,
-    wait::Patience,
+    passage::Manner, wait::Patience,
 };
 use crate::Identity;
 use std::{
@@ -124,12 +124,9 @@ impl<R, D, J> PaceLayer<R, D, J> {
 impl<R> Face<R> {
     pub(super) fn pace(&self, request: &R) -> PaceFuture {
         let (key, cost) = ((self.key)(request), (self.cost)(request));
-        let future = if self.waits {
-            self.pacer.until_ready(key, cost)
-        } else {
-            self.pacer.start(&key, &cost, Patience::None)
-        };
-        future.priority((self.priority)(request)).taking_room()
+        let patience = if self.waits { self.pacer.patience() } else { Patience::None };
+        let manner = Manner { patience, priority: (self.priority)(request), takes_room: true };
+        self.pacer.start_as(&key, &cost, manner)
     }
 
     /// Reports what became of a request that was sent at a time.

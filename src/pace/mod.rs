@@ -1,6 +1,7 @@
 //! The sending side: what a program sends is held to quotas by waiting rather than by refusing.
 //!
-//! Who waits and for how long is decided without any runtime; only `timer` knows one.
+//! Who waits and for how long is decided without any runtime. `timer` is what knows one; `batch/run` uses tokio's
+//! notifications besides, which need none.
 
 mod batch;
 mod costs;
@@ -11,6 +12,7 @@ mod judge;
 mod layer;
 mod look;
 mod pacer;
+mod passage;
 mod priority;
 mod queue;
 #[cfg(feature = "retry")]
@@ -27,7 +29,8 @@ pub use feedback::{Aimd, Breaker, Feedback, InFlight, Outcome, Signals};
 pub use future::SendFuture;
 pub use judge::{ByAnswer, Judge, JudgeBy, Unjudged};
 pub use layer::{Divert, DivertBy, PaceLayer, Reject};
-pub use pacer::{PaceFuture, Pacer};
+pub use pacer::Pacer;
+pub use passage::PaceFuture;
 pub use priority::Priority;
 #[cfg(feature = "retry")]
 pub use retry::Retry;

@@ -1,19 +1,14 @@
 use super::{
     Costs, PaceError, Priority,
     feedback::Control,
+    passage::{Manner, PaceFuture},
     priority::Shares,
     queue::{Bounds, Queues},
     spacing::Spacing,
-    wait::{Passed, Patience, Send, pass},
+    wait::Patience,
 };
-use crate::{BuildError, Decision, Event, Identity, Limit, Limiter, Mistake, Policy, Rule, limiter::Paced};
-use std::{
-    fmt,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use crate::{BuildError, Decision, Event, Identity, Limit, Limiter, Mistake, Policy, Rule};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// Holds what a program sends to quotas, by waiting: before a queue, a broker, or somebody's API.
 ///
@@ -65,7 +60,7 @@ pub(super) struct Shared {
 pub(super) struct Settings {
     pub(super) spacing: Spacing,
     pub(super) max_wait: Option<Duration>,
-    shadow: bool,
+    pub(super) shadow: bool,
     bounds: Bounds,
     shares: Shares,
 }
@@ -206,8 +201,7 @@ impl Pacer {
         key: impl Into<Identity<'a>>,
         cost: impl Into<Costs<'c>>,
     ) -> PaceFuture {
-        let patience = self.shared.settings.max_wait.map_or(Patience::Endless, Patience::Upto);
-        self.start(&key.into(), &cost.into(), patience)
+        self.start(&key.into(), &cost.into(), self.patience())
     }
 
     /// Charges something of this cost if it may be sent for a key now.
@@ -223,22 +217,26 @@ impl Pacer {
     }
 
     pub(super) fn start(&self, key: &Identity<'_>, cost: &Costs<'_>, patience: Patience) -> PaceFuture {
-        let send = self.paced(key, cost).map(|paced| Send {
-            paced,
-            priority: Priority::Normal,
-            patience,
-            takes_room: false,
-        });
-        PaceFuture(State::New(Some((self.shared.clone(), send))))
+        self.start_as(key, cost, Manner { patience, priority: Priority::Normal, takes_room: false })
     }
 
-    fn paced(&self, key: &Identity<'_>, cost: &Costs<'_>) -> Result<Box<Paced>, PaceError> {
-        let Shared { limiter, rule, settings, .. } = &*self.shared;
-        let units = cost.of(limiter.inner.rule_limits(*rule)).map_err(|limit| PaceError::UnknownLimit {
-            limit: limit.to_owned(),
-            known: limiter.inner.rule_limits(*rule).map(|(name, _)| name.to_owned()).collect(),
-        })?;
-        Ok(Box::new(Paced::new(&limiter.inner, *rule, key, units, settings.shadow)))
+    #[inline]
+    pub(super) fn start_as(&self, key: &Identity<'_>, cost: &Costs<'_>, manner: Manner) -> PaceFuture {
+        let Shared { limiter, rule, .. } = &*self.shared;
+        let limits = || limiter.inner.rule_limits(*rule);
+        match cost.of(limits()) {
+            Ok(units) => {
+                PaceFuture::new(self.shared.clone(), limiter.inner.sender(*rule, key), units, manner)
+            }
+            Err(limit) => {
+                let known = limits().map(|(name, _)| name.to_owned()).collect();
+                PaceFuture::failed(PaceError::UnknownLimit { limit: limit.to_owned(), known })
+            }
+        }
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        self.shared.settings.max_wait.map_or(Patience::Endless, Patience::Upto)
     }
 
     /// Gives back what a decision charged, once, as far as it is still owed. It is for what was not sent after all.
@@ -258,62 +256,6 @@ impl Pacer {
     /// The limiter that counts.
     pub fn limiter(&self) -> &Limiter {
         &self.shared.limiter
-    }
-}
-
-/// The decision, once something may be sent; dropping it cancels.
-#[must_use = "futures do nothing unless polled"]
-pub struct PaceFuture(State);
-
-enum State {
-    New(Option<(Arc<Shared>, Result<Send, PaceError>)>),
-    Started(Pin<Box<dyn Future<Output = Result<Passed, PaceError>> + std::marker::Send>>),
-}
-
-impl PaceFuture {
-    /// How urgent it is, before it is first polled; [`Priority::Normal`] unless set.
-    pub fn priority(mut self, priority: Priority) -> Self {
-        if let State::New(Some((_, Ok(send)))) = &mut self.0 {
-            send.priority = priority;
-        }
-        self
-    }
-}
-
-impl PaceFuture {
-    /// Lets it take room, which is given back when what it is for is no longer on its way.
-    pub(super) fn taking_room(mut self) -> Self {
-        if let State::New(Some((_, Ok(send)))) = &mut self.0 {
-            send.takes_room = true;
-        }
-        self
-    }
-
-    pub(super) fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Result<Passed, PaceError>> {
-        loop {
-            match &mut self.0 {
-                State::Started(future) => return future.as_mut().poll(cx),
-                State::New(new) => {
-                    // It is there, because it is taken only here, and the state changes with it.
-                    let Some((shared, send)) = new.take() else { return Poll::Pending };
-                    self.0 = State::Started(Box::pin(async move { pass(&shared, send?).await }));
-                }
-            }
-        }
-    }
-}
-
-impl Future for PaceFuture {
-    type Output = Result<Decision, PaceError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_passed(cx).map_ok(|(decision, _)| decision)
-    }
-}
-
-impl fmt::Debug for PaceFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PaceFuture").finish_non_exhaustive()
     }
 }
 

@@ -15,7 +15,10 @@ use smallvec::SmallVec;
 use std::{
     array,
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::Waker,
 };
 pub(super) use ticket::{Place, Ticket};
@@ -41,6 +44,8 @@ pub(super) struct Queues {
     bounds: Bounds,
     shares: Shares,
     state: Mutex<State>,
+    /// How many are in all queues, to be read without the lock. It is written under it.
+    present: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +95,7 @@ pub(super) struct Entrant<'a> {
 
 impl Queues {
     pub(super) fn new(bounds: Bounds, shares: Shares) -> Self {
-        Self { bounds, shares, state: Mutex::default() }
+        Self { bounds, shares, state: Mutex::default(), present: AtomicUsize::new(0) }
     }
 
     /// Takes a place in a key's queue. At its head nobody waits yet.
@@ -112,10 +117,17 @@ impl Queues {
         let waiter =
             Waiter { id, units: units.clone(), weight, deadline, waits: !leads, expired: false, waker: None };
         queue.lanes[lane].push(waiter);
+        self.present.fetch_add(1, Relaxed);
         let wakers = if leads { state.elect(key) } else { state.lend(key, lane) };
         drop(lock);
         wake(wakers);
         Ok(Ticket { queues: self.clone(), key, lane, id, served: false })
+    }
+
+    /// Whether a newcomer overtakes nobody by going past the queue of its key. With `turns` anybody else may be waiting for
+    /// what it would take.
+    pub(super) fn is_free(&self, key: Key, turns: bool) -> bool {
+        self.present.load(Relaxed) == 0 || !turns && !self.lock().queues.contains_key(&key)
     }
 
     /// What all that would go before a newcomer cost together.
@@ -243,6 +255,7 @@ impl State {
         let waited: [bool; Priority::COUNT] = array::from_fn(|lane| !queue.lanes[lane].is_empty());
         let leads = queue.head == Some(ticket.lane) && queue.lanes[ticket.lane].is_first(ticket.id);
         let Some(gone) = queue.lanes[ticket.lane].remove(ticket.id) else { return wakers };
+        ticket.queues.present.fetch_sub(1, Relaxed);
         queue.waiting -= usize::from(gone.waits);
         self.waiting -= usize::from(gone.waits);
         if ticket.served {

@@ -1,6 +1,7 @@
 //! How long a send has to wait, by what a limit says of its debt.
 
 use crate::{Rate, Reading};
+use std::num::NonZeroU32;
 
 /// The finest spacing, in nanoseconds: what falls due within it may go together, because timers are no finer.
 const GRAIN: u64 = 2_000_000;
@@ -29,6 +30,18 @@ impl Spacing {
         let need = rate.interval_ns() * u64::from(units);
         let before = nanos(reading).saturating_add(rate.interval_ns().saturating_mul(ahead));
         Some(before.saturating_add(need).saturating_sub(self.room(rate, need)))
+    }
+
+    /// The burst that admits at once no more than may go without waiting. Nothing where `units` never may.
+    pub(super) fn burst(self, rate: Rate, units: u32) -> Option<NonZeroU32> {
+        match self {
+            _ if units > rate.burst().get() => None,
+            Self::Even if units > 0 => {
+                let together = u32::try_from(GRAIN / rate.interval_ns()).unwrap_or(u32::MAX);
+                NonZeroU32::new(together.min(rate.burst().get()).max(units))
+            }
+            Self::Even | Self::Bursts => Some(rate.burst()),
+        }
     }
 
     /// The most that may be owed after a send that takes so long to drain.

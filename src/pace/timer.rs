@@ -1,4 +1,4 @@
-//! The only place that knows a runtime.
+//! What needs a runtime: timers, and tasks that go on without anybody who waits for them.
 
 use std::{
     future::poll_fn,

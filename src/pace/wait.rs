@@ -5,6 +5,7 @@ use super::{
     feedback::{Control, Room},
     look::{Look, failed},
     pacer::Shared,
+    passage::Manner,
     queue::{Entrant, Full, Place, Sums, Ticket},
     spacing::nanos,
     timer::{go_on, wait},
@@ -50,10 +51,7 @@ const LONGEST_ROOM: u64 = 50_000_000;
 pub(super) struct Send {
     /// Boxed, because it is moved often.
     pub(super) paced: Box<Paced>,
-    pub(super) priority: Priority,
-    pub(super) patience: Patience,
-    /// Whether it is known when it is no longer on its way, so that it takes room.
-    pub(super) takes_room: bool,
+    pub(super) manner: Manner,
 }
 
 /// What was let through, with the room that it takes.
@@ -61,7 +59,7 @@ pub(super) type Passed = (Decision, Option<Room>);
 
 /// Waits for a place, a turn and the limits, and charges them.
 pub(super) async fn pass(shared: &Shared, send: Send) -> Result<Passed, PaceError> {
-    let Send { mut paced, priority, patience, takes_room } = send;
+    let Send { mut paced, manner: Manner { patience, priority, takes_room } } = send;
     // What few need is boxed, because a future is as large as all that it may wait for, and many may wait.
     if paced.is_looked_up() {
         Box::pin(paced.look_up()).await?;

@@ -2,6 +2,7 @@
 #![cfg(feature = "pace")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod at_once;
 mod batch;
 mod bounds;
 mod breaker;

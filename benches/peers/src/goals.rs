@@ -76,5 +76,18 @@ pub(crate) const PAGE_MS: f64 = 50.0;
 #[cfg(feature = "registry")]
 pub(crate) const UPDATE_US: f64 = 1_000.0;
 
+/// What a send that may go at once costs over the bare service.
+#[cfg(feature = "pace")]
+pub(crate) const SEND_NS: f64 = 150.0;
+/// A million a second, within 5 %.
+#[cfg(feature = "pace")]
+pub(crate) const MILLION_NS: f64 = 1_050.0;
+/// 100,000 waiting sends within 100 MB.
+#[cfg(feature = "pace")]
+pub(crate) const BYTES_A_WAITING_SEND: f64 = 1_000.0;
+/// As many wake-ups as sends.
+#[cfg(feature = "pace")]
+pub(crate) const WAKE_UPS: f64 = 1.0;
+
 /// How much a count of instructions may grow over its baseline.
 pub(crate) const INSTRUCTIONS: f64 = 1.05;

@@ -25,11 +25,18 @@ fn layers() -> Vec<Named> {
     let mut layers = subjects::layers(Identity::Address, 1);
     let by_key = subjects::tidegates(Identity::ApiKey, 1).into_iter().filter(|named| named.name == "allowed");
     layers.extend(by_key.map(|named| Named { name: BY_KEY, ..named }));
+    #[cfg(feature = "pace")]
+    {
+        let limit = tidegate::Limit::per_client("sends", crate::pace::FAST);
+        layers.push(Named { name: PACE, mode: Mode::Allow, subject: Box::new(crate::pace::layer(limit)) });
+    }
     layers.push(Named { name: ALONE, mode: Mode::Allow, subject: Box::new(subjects::handle(1)) });
     layers
 }
 
 const BY_KEY: &str = "allowed, API key";
+#[cfg(feature = "pace")]
+const PACE: &str = "pace, at once";
 const ALONE: &str = subjects::DECISION_ALONE;
 
 /// Runs each case once, or the one of that name; callgrind writes a file for each.

@@ -7,6 +7,8 @@ mod goals;
 mod instructions;
 mod measure;
 mod memory;
+#[cfg(feature = "pace")]
+mod pace;
 #[cfg(feature = "registry")]
 mod registry;
 mod report;
@@ -25,7 +27,7 @@ use work::Identity;
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
 
-const USAGE: &str = "usage: peers decide [--quick] | peers instructions [--check | --update] | peers registry [--quick], with feature registry";
+const USAGE: &str = "usage: peers decide [--quick] | peers instructions [--check | --update] | peers registry [--quick], with feature registry | peers pace [--quick], with feature pace";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         ["instructions", "--update"] => instructions::update(),
         ["registry"] if REGISTRY => groups(&REGISTRY_GROUPS, false).map(|rows| tell(&rows)),
         ["registry", "--quick"] if REGISTRY => groups(&REGISTRY_GROUPS, true).map(|rows| tell(&rows)),
+        ["pace"] if PACE => groups(&PACE_GROUPS, false).map(|rows| tell(&rows)),
+        ["pace", "--quick"] if PACE => groups(&PACE_GROUPS, true).map(|rows| tell(&rows)),
         ["count"] => instructions::run(None),
         ["count", case] => instructions::run(Some(case)),
         ["compare", ours, theirs, keys, threads] => cases::compare(ours, theirs, keys, threads),
@@ -75,6 +79,9 @@ const LONG: [&str; 3] = ["layers-1000000", "keys-1", "keys-1000000"];
 
 const REGISTRY: bool = cfg!(feature = "registry");
 const REGISTRY_GROUPS: [&str; 4] = ["registered", "clients", "pages", "journal"];
+
+const PACE: bool = cfg!(feature = "pace");
+const PACE_GROUPS: [&str; 4] = ["pace", "million", "waiting", "wakeups"];
 
 fn decide(quick: bool) -> Result<(), String> {
     let some: Vec<&str> = GROUPS.into_iter().filter(|group| !quick || !LONG.contains(group)).collect();
@@ -152,6 +159,14 @@ fn run(group: &str, quick: bool) -> Result<(), String> {
         "pages" => registry::pages(quick),
         #[cfg(feature = "registry")]
         "journal" => registry::journal(quick),
+        #[cfg(feature = "pace")]
+        "pace" => pace::at_once(quick),
+        #[cfg(feature = "pace")]
+        "million" => pace::million(quick),
+        #[cfg(feature = "pace")]
+        "waiting" => pace::waiting(),
+        #[cfg(feature = "pace")]
+        "wakeups" => pace::wake_ups(quick),
         _ => return Err(format!("{group:?} is no group; there are {GROUPS:?}")),
     }
     Ok(())
