@@ -7,6 +7,8 @@ mod goals;
 mod instructions;
 mod measure;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "registry")]
 mod registry;
 mod report;
@@ -25,7 +27,7 @@ use work::Identity;
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
 
-const USAGE: &str = "usage: peers decide [--quick] | peers instructions [--check | --update] | peers registry [--quick], with feature registry";
+const USAGE: &str = "usage: peers decide [--quick] | peers instructions [--check | --update] | peers registry [--quick], with feature registry | peers redis [--quick], with feature redis";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         ["instructions", "--update"] => instructions::update(),
         ["registry"] if REGISTRY => groups(&REGISTRY_GROUPS, false).map(|rows| tell(&rows)),
         ["registry", "--quick"] if REGISTRY => groups(&REGISTRY_GROUPS, true).map(|rows| tell(&rows)),
+        ["redis"] if REDIS => groups(&REDIS_GROUPS, false).map(|rows| tell(&rows)),
+        ["redis", "--quick"] if REDIS => groups(&REDIS_GROUPS, true).map(|rows| tell(&rows)),
         ["count"] => instructions::run(None),
         ["count", case] => instructions::run(Some(case)),
         ["compare", ours, theirs, keys, threads] => cases::compare(ours, theirs, keys, threads),
@@ -75,6 +79,9 @@ const LONG: [&str; 3] = ["layers-1000000", "keys-1", "keys-1000000"];
 
 const REGISTRY: bool = cfg!(feature = "registry");
 const REGISTRY_GROUPS: [&str; 4] = ["registered", "clients", "pages", "journal"];
+
+const REDIS: bool = cfg!(feature = "redis");
+const REDIS_GROUPS: [&str; 4] = ["exact", "scripts", "stored", "known"];
 
 fn decide(quick: bool) -> Result<(), String> {
     let some: Vec<&str> = GROUPS.into_iter().filter(|group| !quick || !LONG.contains(group)).collect();
@@ -152,6 +159,14 @@ fn run(group: &str, quick: bool) -> Result<(), String> {
         "pages" => registry::pages(quick),
         #[cfg(feature = "registry")]
         "journal" => registry::journal(quick),
+        #[cfg(feature = "redis")]
+        "exact" => redis::exact(quick),
+        #[cfg(feature = "redis")]
+        "scripts" => redis::scripts(quick),
+        #[cfg(feature = "redis")]
+        "stored" => redis::stored(),
+        #[cfg(feature = "redis")]
+        "known" => redis::known(quick),
         _ => return Err(format!("{group:?} is no group; there are {GROUPS:?}")),
     }
     Ok(())
