@@ -170,7 +170,10 @@ impl LimiterBuilder {
         if let Engine::Remote(remote) = &engine {
             let observers = observers.clone();
             let fingerprint = self.secret.map(fingerprint);
-            let joining = Joining::new(fingerprint, move |change| emit(&observers, &Event::Store(change)));
+            let settled = policy.limits.iter().filter(|limit| limit.settle.is_some());
+            let settled = settled.map(|limit| limit.id).collect();
+            let joining =
+                Joining::new(fingerprint, settled, move |change| emit(&observers, &Event::Store(change)));
             remote.store.join(joining).map_err(BuildError::one)?;
         }
         let bans = policy.ban.map(|(terms, clients)| Bans::new(terms, clients));

@@ -47,7 +47,12 @@ impl Engine {
             }
             Self::Remote(remote) => {
                 charged.at = remote.timeline.now();
-                let future = remote.store.charge(charged.asked.iter().map(|asked| asked.charge).collect());
+                let charges: Vec<_> = charged.asked.iter().map(|asked| asked.charge).collect();
+                let known = remote.store.known(&charges);
+                if known.is_some_and(|readings| note(charged, &readings).is_ok()) {
+                    return None;
+                }
+                let future = remote.store.charge(charges);
                 Some(Pending(Wait::Store(Box::new((future, std::mem::take(charged))))))
             }
         }

@@ -15,10 +15,12 @@ else
   now, slack = time[1] * 1000000 + time[2], 1000
 end
 
-local plans, enforced, watched = {}, true, true
+-- One charge, as most lists are, stays in these and needs no table.
+local op, by, interval, full, most, watches, debt, after, wait, at, carried
+local plans, enforced, watched = n > 1 and {}, true, true
 for i = 1, n do
-  local op, by, interval, full, most = struct.unpack('<ddddd', ARGV[i])
-  local debt, at, carried = 0, now, false
+  op, by, interval, full, most = struct.unpack('<ddddd', ARGV[i])
+  debt, at, carried = 0, now, false
   local state = redis.call('GET', KEYS[i])
   if state then
     local stamp, owed, old = 0, -1, 0
@@ -45,9 +47,9 @@ for i = 1, n do
     end
   end
 
-  local watches = op >= 8
+  watches = op >= 8
   if watches then op = op - 8 end
-  local after, wait = debt, 0
+  after, wait = debt, 0
   if op <= 1 then -- take or peek
     if by > full then
       wait = -1
@@ -67,22 +69,22 @@ for i = 1, n do
   else -- clear
     after = 0
   end
-  plans[i] = { op, watches, debt, after, wait, at, interval, carried }
+  if plans then plans[i] = { op, watches, debt, after, wait, at, interval, carried } end
 end
 
-local answer = {}
+local answer = { 0, 0 }
 for i = 1, n do
-  local op, watches, before, debt, wait, at, interval, carried = unpack(plans[i])
-  if op == 1 or (op == 0 and not (enforced and (watched or not watches))) then debt = before end
-  if debt ~= before or carried then
-    if debt == 0 then
+  if plans then op, watches, debt, after, wait, at, interval, carried = unpack(plans[i]) end
+  if op == 1 or (op == 0 and not (enforced and (watched or not watches))) then after = debt end
+  if after ~= debt or carried then
+    if after == 0 then
       redis.call('DEL', KEYS[i])
     else
-      local life = math.ceil(debt / 1000000 + (at - now) / 1000) + slack
-      redis.call('SET', KEYS[i], struct.pack('<ddd', at, debt, interval), 'PX', life)
+      local life = math.ceil(after / 1000000 + (at - now) / 1000) + slack
+      redis.call('SET', KEYS[i], struct.pack('<ddd', at, after, interval), 'PX', life)
     end
   end
-  answer[2 * i - 1] = debt
+  answer[2 * i - 1] = after
   answer[2 * i] = wait
 end
 return answer

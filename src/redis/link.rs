@@ -4,11 +4,12 @@ use super::{
     failure::Failure,
     names::Names,
     numbers::Numbers,
+    refusals::Refusals,
     script::{self, Manual, Run},
     servers::Servers,
     settings::Timing,
 };
-use crate::{Charge, Joining, ManualClock, Place, Reading, StoreChange};
+use crate::{Charge, Joining, ManualClock, Place, Reading, StoreChange, clock::Timeline};
 use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection};
 use std::{
     borrow::Cow,
@@ -31,6 +32,7 @@ pub(super) struct Link {
     /// Calls in a row that failed.
     failures: AtomicU32,
     pub(super) numbers: Numbers,
+    pub(super) refusals: Refusals,
     /// Whoever counts here, and wants to be told what happens.
     pub(super) host: OnceLock<Joining>,
 }
@@ -72,6 +74,8 @@ impl Link {
         connections: usize,
         clock: Option<ManualClock>,
     ) -> Self {
+        let timeline = clock.clone().map_or_else(Timeline::system, Timeline::manual);
+        let refusals = Refusals::new(timing.refusals, timeline);
         Self {
             servers,
             names,
@@ -81,6 +85,7 @@ impl Link {
             state: watch::Sender::new(State::Down("not connected yet".into())),
             failures: AtomicU32::new(0),
             numbers: Numbers::default(),
+            refusals,
             host: OnceLock::new(),
         }
     }
@@ -101,6 +106,7 @@ impl Link {
 
     pub(super) fn enter(&self, state: State) {
         self.failures.store(0, Relaxed);
+        self.refusals.clear();
         self.state.send_replace(state);
     }
 
@@ -120,13 +126,16 @@ impl Link {
     ) -> impl Future<Output = Result<Vec<Reading>, Failure>> + Send {
         let (line, link) = (wires.line(&charges), self.clone());
         let by_hash = self.command(Run::Hash(&wires.script), &charges);
+        let question = self.refusals.ask(&charges);
+        let charges: Arc<[Charge]> = charges.into();
+        let again = charges.clone();
         let sending = async move {
             match send(line.clone(), by_hash).await {
                 // Redis was restarted or its scripts were flushed; with its text it is known again.
                 Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                    (send(line, link.command(Run::Text, &charges)).await, charges)
+                    send(line, link.command(Run::Text, &again)).await
                 }
-                answer => (answer, charges),
+                answer => answer,
             }
         };
         let (start, deadline) = (Instant::now(), timeout(self.timing.deadline, sending));
@@ -135,10 +144,11 @@ impl Link {
             let answer = deadline.await;
             self.numbers.took(start.elapsed());
             let readings = match answer {
-                Ok((Ok(answer), charges)) => script::readings(&charges, &answer).map_err(Failure::Odd),
-                Ok((Err(error), _)) => Err(Failure::from(error)),
+                Ok(Ok(answer)) => script::readings(&charges, &answer).map_err(Failure::Odd),
+                Ok(Err(error)) => Err(Failure::from(error)),
                 Err(_) => Err(Failure::Late(self.timing.deadline)),
             };
+            self.refusals.note(&question, &charges, readings.as_deref().ok());
             self.note(&wires, readings.as_ref().err());
             readings
         }

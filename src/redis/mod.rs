@@ -5,6 +5,7 @@ mod keeper;
 mod link;
 mod names;
 mod numbers;
+mod refusals;
 mod script;
 mod servers;
 mod settings;
@@ -115,7 +116,7 @@ impl RedisStore {
     /// How Redis is reached, and how calls went.
     pub fn status(&self) -> RedisStatus {
         let link = &self.shared.link;
-        link.numbers.status(link.wires().is_ok())
+        link.numbers.status(link.wires().is_ok(), link.refusals.answered())
     }
 
     /// A call on its way, unless nothing is sent now.
@@ -133,6 +134,7 @@ impl RedisStore {
     /// Starts what keeps the connections.
     fn start(&self, joining: Joining, runtime: Handle, member: Member) -> Result<(), Mistake> {
         let link = self.shared.link.clone();
+        link.refusals.settled(joining.settled_limits());
         if link.host.set(joining).is_err() {
             return Err(wrong("store", "a limiter counts in it already; build a store for each limiter"));
         }
@@ -158,6 +160,10 @@ impl Store for RedisStore {
 
     fn instances(&self) -> u32 {
         self.shared.link.numbers.instances().max(1)
+    }
+
+    fn known(&self, charges: &[Charge]) -> Option<Vec<Reading>> {
+        self.shared.link.refusals.look(charges)
     }
 
     fn charge(&self, charges: Vec<Charge>) -> StoreFuture {

@@ -35,6 +35,8 @@ pub struct RedisStatus {
     pub instances: u32,
     /// Calls that were sent.
     pub calls: u64,
+    /// Requests that were refused without a call, because their refusal was known.
+    pub known_refusals: u64,
     /// Calls that have not ended.
     pub in_flight: u64,
     /// Calls that were not sent, because there was no connection or the breaker was open.
@@ -97,7 +99,7 @@ impl Numbers {
         self.in_flight.load(Relaxed)
     }
 
-    pub(super) fn status(&self, is_up: bool) -> RedisStatus {
+    pub(super) fn status(&self, is_up: bool, known_refusals: u64) -> RedisStatus {
         let read = |number: &AtomicU64| number.load(Relaxed);
         let took = self.took.each_ref().map(read);
         let calls = took.iter().sum();
@@ -106,6 +108,7 @@ impl Numbers {
             joins: read(&self.joins),
             instances: self.instances(),
             calls,
+            known_refusals,
             in_flight: read(&self.in_flight),
             unsent: read(&self.unsent),
             late: read(&self.late),

@@ -4,21 +4,29 @@ use std::{fmt, sync::Arc};
 #[derive(Clone)]
 pub struct Joining {
     fingerprint: Option<Arc<str>>,
+    settled: Arc<[u64]>,
     tell: Arc<dyn Fn(StoreChange<'_>) + Send + Sync>,
 }
 
 impl Joining {
     pub(crate) fn new(
         fingerprint: Option<String>,
+        settled: Vec<u64>,
         tell: impl Fn(StoreChange<'_>) + Send + Sync + 'static,
     ) -> Self {
-        Self { fingerprint: fingerprint.map(Arc::from), tell: Arc::new(tell) }
+        Self { fingerprint: fingerprint.map(Arc::from), settled: settled.into(), tell: Arc::new(tell) }
     }
 
     /// By what the limiter's [secret](crate::LimiterBuilder::secret) can be told from others and not be found out: 16
     /// hexadecimal digits. Nothing where none was set, so that it is a random one that no other instance has.
     pub fn secret_fingerprint(&self) -> Option<&str> {
         self.fingerprint.as_deref()
+    }
+
+    /// The limits, as in [`Charge::limit`](crate::Charge::limit), whose policy gives back what responses tell. Others are
+    /// given back to only by hand.
+    pub fn settled_limits(&self) -> &[u64] {
+        &self.settled
     }
 
     /// Tells whoever listens to the limiter what became of the store.

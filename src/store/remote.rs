@@ -14,6 +14,13 @@ pub trait Store: Send + Sync + 'static {
     /// see [`StoreDown`](crate::StoreDown).
     fn charge(&self, charges: Vec<Charge>) -> StoreFuture;
 
+    /// What is known of a list of charges without waiting, if it is refused for sure: a reading for each. Where it says
+    /// nothing, [`charge`](Self::charge) decides.
+    fn known(&self, charges: &[Charge]) -> Option<Vec<Reading>> {
+        let _ = charges;
+        None
+    }
+
     /// Gives back or adds, without an answer. It must not block; a store that needs to wait does so elsewhere.
     fn settle(&self, charges: Vec<Charge>);
 

@@ -6,6 +6,7 @@ mod cluster;
 mod counting;
 mod model;
 mod outage;
+mod refusals;
 mod secret;
 mod server;
 mod settings;

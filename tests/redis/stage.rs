@@ -185,7 +185,9 @@ pub async fn limiter_with(
 /// A limiter whose time, and that of its counts, moves as it is told to.
 pub async fn on_clock(server: &Server, prefix: &str, policy: Policy) -> (Limiter, ManualClock) {
     let clock = ManualClock::new();
-    let store = store(server).prefix(prefix).clock(clock.clone()).build().unwrap();
+    // Redis itself is to be asked each time.
+    let store = store(server).prefix(prefix).clock(clock.clone()).known_refusals(Duration::ZERO);
+    let store = store.build().unwrap();
     (limiter_with(&store, policy, |builder| builder.clock(clock.clone())).await, clock)
 }
 

@@ -88,6 +88,19 @@ pub(crate) const BYTES_A_WAITING_SEND: f64 = 1_000.0;
 /// As many wake-ups as sends.
 #[cfg(feature = "pace")]
 pub(crate) const WAKE_UPS: f64 = 1.0;
+/// Of the time of Redis's own load generator with the barest script: nine tenths of its calls.
+#[cfg(feature = "redis")]
+pub(crate) const EXACT: f64 = 1.111;
+/// Of Redis's processor for the barest script.
+#[cfg(feature = "redis")]
+pub(crate) const CPU_ONE: f64 = 1.25;
+#[cfg(feature = "redis")]
+pub(crate) const CPU_THREE: f64 = 2.5;
+/// Of a refusal by the embedded engine.
+#[cfg(feature = "redis")]
+pub(crate) const KNOWN: f64 = 1.5;
+#[cfg(feature = "redis")]
+pub(crate) const BYTES_STORED: f64 = 120.0;
 
 /// How much a count of instructions may grow over its baseline.
 pub(crate) const INSTRUCTIONS: f64 = 1.05;

@@ -9,6 +9,8 @@ mod measure;
 mod memory;
 #[cfg(feature = "pace")]
 mod pace;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "registry")]
 mod registry;
 mod report;
@@ -27,7 +29,7 @@ use work::Identity;
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
 
-const USAGE: &str = "usage: peers decide [--quick] | peers instructions [--check | --update] | peers registry [--quick], with feature registry | peers pace [--quick], with feature pace";
+const USAGE: &str = "usage: peers decide [--quick] | peers instructions [--check | --update], and with the feature of that name peers registry, redis or pace [--quick]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         ["registry", "--quick"] if REGISTRY => groups(&REGISTRY_GROUPS, true).map(|rows| tell(&rows)),
         ["pace"] if PACE => groups(&PACE_GROUPS, false).map(|rows| tell(&rows)),
         ["pace", "--quick"] if PACE => groups(&PACE_GROUPS, true).map(|rows| tell(&rows)),
+        ["redis"] if REDIS => groups(&REDIS_GROUPS, false).map(|rows| tell(&rows)),
+        ["redis", "--quick"] if REDIS => groups(&REDIS_GROUPS, true).map(|rows| tell(&rows)),
         ["count"] => instructions::run(None),
         ["count", case] => instructions::run(Some(case)),
         ["compare", ours, theirs, keys, threads] => cases::compare(ours, theirs, keys, threads),
@@ -82,6 +86,8 @@ const REGISTRY_GROUPS: [&str; 4] = ["registered", "clients", "pages", "journal"]
 
 const PACE: bool = cfg!(feature = "pace");
 const PACE_GROUPS: [&str; 4] = ["pace", "million", "waiting", "wakeups"];
+const REDIS: bool = cfg!(feature = "redis");
+const REDIS_GROUPS: [&str; 4] = ["exact", "scripts", "stored", "known"];
 
 fn decide(quick: bool) -> Result<(), String> {
     let some: Vec<&str> = GROUPS.into_iter().filter(|group| !quick || !LONG.contains(group)).collect();
@@ -167,6 +173,14 @@ fn run(group: &str, quick: bool) -> Result<(), String> {
         "waiting" => pace::waiting(),
         #[cfg(feature = "pace")]
         "wakeups" => pace::wake_ups(quick),
+        #[cfg(feature = "redis")]
+        "exact" => redis::exact(quick),
+        #[cfg(feature = "redis")]
+        "scripts" => redis::scripts(quick),
+        #[cfg(feature = "redis")]
+        "stored" => redis::stored(),
+        #[cfg(feature = "redis")]
+        "known" => redis::known(quick),
         _ => return Err(format!("{group:?} is no group; there are {GROUPS:?}")),
     }
     Ok(())
