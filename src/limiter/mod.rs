@@ -10,6 +10,7 @@ mod charging;
 mod client;
 mod decision;
 mod engine;
+mod grades;
 mod grants;
 mod held;
 mod hold;
