@@ -3,6 +3,8 @@
 #[cfg(all(test, loom))]
 mod races;
 mod spread;
+#[cfg(test)]
+mod tests;
 
 use super::{
     Charged, Inner,
