@@ -4,7 +4,7 @@
 //! cargo run --example api_keys --features axum
 //! curl -i -H 'x-api-key: ann' http://127.0.0.1:3000/   # five in ten seconds for each key
 //! curl -i http://127.0.0.1:3000/                       # and for each address without one
-//! curl -i http://127.0.0.1:3000/reports                # 401
+//! curl -i http://127.0.0.1:3000/reports                # 401, which the address pays for
 //! ```
 #![allow(clippy::print_stdout)]
 
@@ -18,7 +18,8 @@ fn policy() -> Result<Policy, tidegate::QuotaError> {
     Ok(Policy::new()
         .identify(api_key().or(Source::address()))
         .rule(Rule::new("client").limit(Limit::per_client("client", "5 per 10s".parse()?)))
-        // Whoever invents a key gets a fresh quota with it. What all keys at one address may do has an end, too.
+        // Whoever invents a key gets a fresh quota with it. What all keys at one address may do has an end, too,
+        // and so have guesses, which other rules reject.
         .rule(
             Rule::new("address")
                 .identify(Source::address())

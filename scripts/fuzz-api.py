@@ -15,6 +15,9 @@ def quotas():
 # One that is never deleted: which tiers there are is nothing that a document can say.
 schemathesis.openapi.format("tier", st.just("default"))
 schemathesis.openapi.format("quota", quotas())
+# Nobody bans or blocks this machine, or the rest would be refused.
+schemathesis.openapi.format("address", st.ip_addresses(network="192.0.2.0/24").map(str))
+schemathesis.openapi.format("network", st.ip_addresses(network="2001:db8::/32").map(lambda address: f"{address}/128"))
 schemathesis.openapi.format("uri", st.from_regex(r"\Ahttps?://[a-z]{1,20}\.example(:[1-9][0-9]{0,3})?(/[a-z0-9]{0,9}){0,3}(\?a=b)?\Z"))
 # Grants end at a time to come.
 schemathesis.openapi.format("date-time", st.from_regex(r"\A[3-8][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T[01][0-9]:[0-5][0-9]:[0-5][0-9](\.[0-9]{1,3})?Z\Z"))

@@ -1,6 +1,6 @@
 //! What happened, for whoever wants to know.
 
-use crate::{Grant, LimitStatus, PermitStatus, Quota, identity::ClientLabel};
+use crate::{Grant, LimitStatus, PermitStatus, Quota, StoreChange, identity::ClientLabel};
 use http::Method;
 use std::{fmt, time::Duration};
 
@@ -28,11 +28,75 @@ pub enum Event<'a> {
         /// How long it would have waited.
         wait: Duration,
     },
+    /// It is known what became of something that was sent.
+    Answered {
+        /// How long that took, where that was told.
+        took: Option<Duration>,
+        /// Whether the other side was too busy, or a limit of its own did not admit it.
+        refused: bool,
+        /// The class of the error that it failed with, if it did.
+        error: Option<&'a str>,
+    },
+    /// A batch is sent.
+    Batched {
+        /// How many items it has.
+        items: usize,
+        /// How many bytes these have.
+        bytes: u64,
+    },
+    /// A pacer handed something that it did not let pass to a closure.
+    Diverted,
+    /// A pacer did not let something pass, because the other side refuses most of what comes.
+    Shed {
+        /// The share that is not let pass, from 0 to 1.
+        share: f64,
+    },
+    /// A pacer sends nothing for a time, because the other side asked for it.
+    Paused {
+        /// For how long.
+        time: Duration,
+    },
+    /// A pacer uses another share of its quotas' rates. Changes by less than a twentieth are not told.
+    FactorChanged {
+        /// The share until now, from 0 to 1.
+        old: f64,
+        /// The share from now on.
+        new: f64,
+    },
+    /// A class of errors persists, and a pacer sends nothing but a probe now and then.
+    BreakerOpened {
+        /// The class.
+        error: &'a str,
+        /// How long until the first probe.
+        time: Duration,
+    },
+    /// A probe was done, and a pacer sends again.
+    BreakerClosed {
+        /// The class of the last error.
+        error: &'a str,
+        /// How long nothing else was sent.
+        after: Duration,
+    },
+    /// A request is tried again after a time.
+    Retried {
+        /// Which try comes next, from 2 on.
+        next: u32,
+        /// For how long it waits, what an answer asked for included.
+        wait: Duration,
+    },
+    /// A request that would be tried again is not.
+    GivenUp {
+        /// How often it was sent.
+        tries: u32,
+        /// Why there is no further try.
+        reason: &'a str,
+    },
     /// A request was refused because its client is on the block list, or banned.
     Blocked(&'a Occasion<'a>),
     /// A request was refused because nobody could be identified, or its cost could not be read.
     Rejected {
-        /// The request.
+        /// The request, and what the limits of the rules said that did not reject it: they all admit it, or it would be
+        /// [`Refused`](Self::Refused).
         occasion: &'a Occasion<'a>,
         /// Why.
         reason: &'a str,
@@ -62,6 +126,15 @@ pub enum Event<'a> {
         /// Why.
         error: &'a str,
     },
+    /// A store could not decide, and its limits let the request be decided without it: see [`StoreDown`](crate::StoreDown).
+    WithoutStore {
+        /// What the limits said then.
+        occasion: &'a Occasion<'a>,
+        /// Why the store could not.
+        error: &'a str,
+    },
+    /// Something became of a store that is shared with other instances.
+    Store(StoreChange<'a>),
     /// For the first time, a request was counted for the shared `anonymous` client, because nobody could be identified.
     Anonymous {
         /// Why, and what to do about it.

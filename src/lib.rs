@@ -28,8 +28,8 @@
 //!    [only](Rule::only) one. A [`Limit`] is a [`Quota`] for each client, for each client and route, or for all; a
 //!    [`Cost`] says how many units the request takes.
 //! 3. **May it pass?** Where a limit is on [`Concurrency`], a permit comes first, for which a request can wait. Then all
-//!    limits are charged in one step, or none is. Counting is in memory, without waiting, unless there is a [`Store`] of your
-//!    own. Who is refused too often can be [banned](Ban).
+//!    limits are charged in one step, or none is. Counting is in memory, without waiting, unless there is a [`Store`]: Redis
+//!    (feature `redis`), or one of your own. Who is refused too often can be [banned](Ban).
 //! 4. **The answer.** An allowed request goes on untouched, and its response tells what is left in fields of a
 //!    [`HeaderStyle`]. A refused one gets a 429 with `Retry-After` and problem details, or your own [`Refusal`].
 //! 5. **What only the response tells.** A [`Settle`] gives back what does not count, such as logins that succeed, and adds
@@ -51,12 +51,13 @@
 //! | `journal` | keeps the clients of a [`MemoryRegistry`] in a file |
 //! | `axum` | reads axum's `ConnectInfo` and `MatchedPath`, and its `MockConnectInfo` in tests |
 //! | `pace` | the sending side: `Pacer` and `PaceLayer`, which wait instead of refusing, by tokio's timer |
+//! | `redis` | `RedisStore`: one policy across many machines, counted in Redis or Valkey |
 //! | `retry` | `Retry`, a policy for tower's retries that obeys what answers say |
 //!
 //! # More
 //!
 //! The README has tables of set-ups, limits and headers; the directory `examples` has a program for each;
-//! `docs/algorithms.md` says which quota stands for which algorithm, and `docs/design.md` why things are as they are.
+//! `docs/algorithms.md` says which quota stands for which algorithm, `docs/sending.md` how to send within limits, and `docs/design.md` why things are as they are.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "admin")]
@@ -77,6 +78,8 @@ mod pace;
 mod permit;
 mod policy;
 mod quota;
+#[cfg(feature = "redis")]
+mod redis;
 mod registry;
 mod response;
 mod status;
@@ -101,11 +104,15 @@ pub use pace::Retry;
 #[cfg(feature = "pace")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pace")))]
 pub use pace::{
-    Costs, Divert, DivertBy, Pace, PaceError, PaceFuture, PaceLayer, Pacer, Reject, Rejected, SendError,
-    SendFuture,
+    Aimd, Batch, BatchPlan, Batches, Breaker, ByAnswer, Costs, Divert, DivertBy, Feedback, InFlight, Judge,
+    JudgeBy, Outcome, Pace, PaceError, PaceFuture, PaceLayer, Pacer, Priority, PushError, Reject, Rejected,
+    SendError, SendFuture, Signals, Unjudged,
 };
-pub use policy::{Ban, Concurrency, Cost, Limit, Lists, Policy, Rule, Settle};
+pub use policy::{Ban, Concurrency, Cost, Limit, Lists, Policy, Rule, Settle, StoreDown};
 pub use quota::{Quota, Rate};
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use redis::{RedisBuilder, RedisStatus, RedisStore};
 #[cfg(feature = "journal")]
 pub use registry::JournalError;
 pub use registry::{
@@ -115,9 +122,19 @@ pub use registry::{
 };
 pub use response::{HeaderStyle, Reason, Refusal};
 pub use status::{LimitStatus, PermitStatus};
-pub use store::{Charge, Op, Place, Reading, Store, StoreError, StoreFuture};
+pub use store::{Charge, Joining, Op, Place, Reading, Store, StoreChange, StoreError, StoreFuture};
 
 /// Compiles the examples in the README.
 #[cfg(all(doctest, feature = "pace"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the examples in the guide to sending.
+#[cfg(all(doctest, feature = "retry"))]
+#[doc = include_str!("../docs/sending.md")]
+struct Sending;
+
+/// Compiles and runs the examples in the guide to algorithms.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/algorithms.md")]
+struct Algorithms;

@@ -1,5 +1,8 @@
 //! How much, how fast.
 
+#[cfg(feature = "pace")]
+mod slowed;
+
 use crate::QuotaError;
 use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
@@ -393,8 +396,3 @@ impl Rate {
         self.interval_ns() * self.burst.get() as u64
     }
 }
-
-/// Compiles and runs the examples in the guide.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/algorithms.md")]
-struct Algorithms;

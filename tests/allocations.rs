@@ -135,3 +135,22 @@ fn a_flood_does_not_grow_the_process() {
     assert_eq!(made.count_total, 0);
     assert!(after < before + (8 << 20), "{before} bytes before, {after} after");
 }
+
+/// A hundred thousand sends that wait take at most a kilobyte each: those that are polled, with their places in the queue.
+#[cfg(feature = "pace")]
+#[test]
+fn a_crowd_that_waits_takes_little_memory() {
+    use tidegate::Pacer;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _inside = runtime.enter();
+    let pacer =
+        Pacer::new([Limit::per_client("own", Quota::per_second(1))]).unwrap().max_waiting(100_000, 100_000);
+    let crowd = 10_000;
+    let made = measure(|| {
+        let mut sends: Vec<_> = (0..crowd).map(|_| pacer.until_ready("a", 1)).collect();
+        let gone = sends.iter_mut().filter_map(|send| send.now_or_never()).count();
+        assert_eq!((gone, pacer.waiting()), (1, crowd - 1));
+    });
+    let each = made.bytes_max / crowd as u64;
+    assert!(each <= 1_000, "{each} bytes");
+}

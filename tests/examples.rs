@@ -166,7 +166,8 @@ async fn api_keys() {
     example.get("/", &[]).await.is_ok();
     let missing = example.get("/reports", &[]).await;
     assert_eq!((missing.status, missing.header("www-authenticate")), (StatusCode::UNAUTHORIZED, "ApiKey"));
-    for i in 6..12 {
+    // What is rejected counts for the address too.
+    for i in 7..12 {
         example.get("/", &[("x-api-key", &format!("invented {i}"))]).await.is_ok();
     }
     example.get("/", &[("x-api-key", "one too many")]).await.is_refused_by("address");
@@ -372,4 +373,17 @@ fn pace() {
     );
     assert_eq!(lines[2], "divert: spilled");
     assert!((150..4_000).contains(&millis(lines[3])), "{text}");
+}
+
+#[cfg(feature = "pace")]
+#[test]
+fn polite_client() {
+    let test = env::current_exe().unwrap();
+    let path = test.ancestors().nth(2).unwrap().join("examples/polite_client");
+    let output = Command::new(path.with_extension(env::consts::EXE_EXTENSION)).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (_, seconds) = text.split_once("in the seconds [").unwrap_or_else(|| panic!("{text}"));
+    let seconds = seconds.trim_end().trim_end_matches(']');
+    let late = seconds.split(", ").filter(|second| !second.is_empty() && second.parse::<u64>().unwrap() >= 2);
+    assert_eq!(late.count(), 0, "{text}");
 }

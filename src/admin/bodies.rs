@@ -199,24 +199,61 @@ fn by_limit(quota: impl Into<AdditionalProperties<Schema>>) -> ObjectBuilder {
         .description(Some("Quotas by the name of their limit, such as `10/hour`."))
 }
 
-/// Who is banned, by one of `client_id`, `address`, `api_key` and `header`, and for how long.
+/// Who is banned, and for how long.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum SetBan {
+    Client(BanClient),
+    Address(BanAddress),
+    ApiKey(BanApiKey),
+    Header(BanHeader),
+}
+
+/// A ban of a client by its id, however it comes.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SetBan {
-    client_id: Option<String>,
-    /// One address: `192.0.2.7`, or an IPv6 one, which stands for its /64.
-    address: Option<String>,
-    api_key: Option<String>,
-    header: Option<HeaderOf>,
+pub(super) struct BanClient {
+    #[schema(pattern = "^[A-Za-z0-9_-]{3,64}$")]
+    client_id: String,
     #[schema(minimum = 1, maximum = 3_153_600_000u64)]
     seconds: u64,
 }
 
-/// Who sends a header with this value.
+/// A ban of whoever comes from an address.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BanAddress {
+    /// One address: `192.0.2.7`, or an IPv6 one, which stands for its /64.
+    #[schema(format = "address")]
+    address: String,
+    #[schema(minimum = 1, maximum = 3_153_600_000u64)]
+    seconds: u64,
+}
+
+/// A ban of whoever sends a key.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BanApiKey {
+    #[schema(min_length = 1)]
+    api_key: String,
+    #[schema(minimum = 1, maximum = 3_153_600_000u64)]
+    seconds: u64,
+}
+
+/// A ban of whoever sends a header with a value.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BanHeader {
+    header: HeaderOf,
+    #[schema(minimum = 1, maximum = 3_153_600_000u64)]
+    seconds: u64,
+}
+
+/// A header and its value.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HeaderOf {
-    #[schema(pattern = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+    #[schema(pattern = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length = 1_000)]
     name: String,
     #[schema(min_length = 1)]
     value: String,
@@ -229,9 +266,27 @@ pub(super) struct AddToList {
     #[schema(inline)]
     list: super::lists::Named,
     /// Such as `192.0.2.7` and `10.0.0.0/8`.
-    networks: Option<Vec<String>>,
+    #[schema(nullable = false, min_items = 1, max_items = 1_000)]
+    networks: Option<Vec<Network>>,
     /// Clients by their ids, however they come.
-    client_ids: Option<Vec<String>>,
+    #[schema(nullable = false, min_items = 1, max_items = 1_000)]
+    client_ids: Option<Vec<ClientId>>,
     /// Keys, each for itself.
-    api_keys: Option<Vec<String>>,
+    #[schema(nullable = false, min_items = 1, max_items = 1_000)]
+    api_keys: Option<Vec<Key>>,
 }
+
+/// An address or a network.
+#[derive(Deserialize, ToSchema)]
+#[schema(format = "network")]
+struct Network(String);
+
+/// A client's id.
+#[derive(Deserialize, ToSchema)]
+#[schema(pattern = "^[A-Za-z0-9_-]{3,64}$")]
+struct ClientId(String);
+
+/// An API key.
+#[derive(Deserialize, ToSchema)]
+#[schema(pattern = r"^[\s\S]+$")]
+struct Key(String);

@@ -176,12 +176,17 @@ fn wrong(field: &str, error: &BuildError) -> Problem {
     Problem::bad(field, &mistakes.join("; "))
 }
 
+/// So many entries of a kind are taken at once.
+const MOST_ENTRIES: usize = 1_000;
+
 /// Texts in a body.
 fn texts(body: &Map<String, Value>, field: &str) -> Result<Vec<String>, Problem> {
-    let wrong = || Problem::bad(field, "a list of strings that are not empty is accepted");
+    let wrong = || {
+        Problem::bad(field, &format!("a list of 1 to {MOST_ENTRIES} strings that are not empty is accepted"))
+    };
     match body.get(field) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(values)) => {
+        None => Ok(Vec::new()),
+        Some(Value::Array(values)) if (1..=MOST_ENTRIES).contains(&values.len()) => {
             let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
             values.iter().map(|value| text(value).ok_or_else(wrong)).collect()
         }

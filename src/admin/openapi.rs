@@ -48,8 +48,10 @@ impl Modify for Common {
         let components = document.components.get_or_insert_with(Default::default);
         components.add_security_scheme("admin_key", SecurityScheme::ApiKey(key));
         // utoipa 5 writes a least number of members as the most.
-        if let Some(RefOr::T(Schema::Object(granted))) = components.schemas.get_mut("Granted") {
-            granted.min_properties = Some(1);
+        for (name, least) in [("Granted", 1), ("AddToList", 2)] {
+            if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name) {
+                object.min_properties = Some(least);
+            }
         }
         for (path, item) in &mut document.paths.paths {
             let is_own = path == "/v1/rate-limit";

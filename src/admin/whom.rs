@@ -34,7 +34,7 @@ impl Whom {
 impl Office {
     /// Whom a body names.
     pub(super) fn whom(&self, body: &Map<String, Value>) -> Result<Identity<'static>, Problem> {
-        match one_of(&FIELDS, |field| body.get(field).is_some_and(|value| !value.is_null()))? {
+        match one_of(&FIELDS, |field| body.contains_key(field))? {
             "address" => address(&text(body, "address")?),
             "api_key" => Ok(Identity::api_key(text(body, "api_key")?)),
             "header" => header(&body["header"]),

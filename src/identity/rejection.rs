@@ -3,7 +3,8 @@
 use http::{HeaderValue, StatusCode};
 use std::{error::Error, fmt};
 
-/// Why a request has no identity and is turned away before any limit is asked.
+/// Why a request has no identity under a rule and is turned away. That rule charges nothing; the limits of the other rules
+/// that match are charged as ever, and if one of them refuses, the answer is its 429.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejection {

@@ -126,7 +126,7 @@ impl Source {
     }
 
     /// Rejects requests that nothing identifies, with what the first source of the chain calls for: 401 for
-    /// credentials, 400 for addresses and headers.
+    /// credentials, 400 for addresses and headers. Rules with other sources charge them all the same.
     pub fn or_refuse(mut self) -> Self {
         self.identify.refuse = true;
         self
@@ -137,7 +137,9 @@ impl Source {
     /// [`Identity::name`] with its id.
     ///
     /// Addresses in the chain are not looked up. A request of a client that is disabled, or of one that is unknown where
-    /// that is refused, gets a 401, and one with a malformed id a 400.
+    /// that is refused, gets a 401, and one with a malformed id a 400. Other rules charge it all the same: put one by
+    /// [address](Self::address) before, and whoever guesses is refused. Where memory counts, it is not even looked up
+    /// then, but for bans and for lists with names: while there are any, API keys are looked up before all rules.
     pub fn registered(mut self) -> Self {
         self.identify.registered = true;
         self

@@ -2,7 +2,7 @@ use super::{
     ResponseFuture, ThrottleBody,
     future::{State, state},
     layer::Face,
-    settle::After,
+    settle::{After, settle},
 };
 use crate::{
     Decision, HeaderStyle, Reason, Refusal, RequestHead, StoreError,
@@ -10,7 +10,7 @@ use crate::{
     response::Fields,
 };
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use std::{
     mem,
@@ -98,6 +98,9 @@ impl Face {
     #[inline]
     pub(super) fn decide(self: &Arc<Self>, charged: &mut Charged, head: &RequestHead<'_>) -> Course {
         let inner = &self.limiter.inner;
+        if let Some(reason) = charged.take_rejection() {
+            return self.turn_away(reason, charged, *head);
+        }
         if !charged.is_allowed() || inner.is_worth_telling(charged) {
             inner.report(charged, *head);
         }
@@ -127,6 +130,21 @@ impl Face {
         let mut response = self.refuse(Reason::Limited, Some(charged), head);
         if self.expose_decision {
             let decision = Decision::new(self.limiter.inner.clone(), mem::take(charged));
+            response.extensions_mut().insert(Arc::new(decision));
+        }
+        Course::Refuse(response)
+    }
+
+    /// Answers a request that a rule rejects and the limits of the others admit. What does not count a response of this
+    /// status is given back, as it is after any other.
+    #[cold]
+    fn turn_away(&self, reason: Reason, charged: &mut Charged, head: RequestHead<'_>) -> Course {
+        let inner = &self.limiter.inner;
+        let mut decision = Decision::new(inner.clone(), mem::take(charged));
+        decision.charged.asked = settle(&decision, reason.status(), &HeaderMap::new());
+        inner.report_rejected(&reason, &decision.charged, head);
+        let mut response = self.refuse(reason, Some(&decision.charged), head);
+        if self.expose_decision && !decision.charged.asked.is_empty() {
             response.extensions_mut().insert(Arc::new(decision));
         }
         Course::Refuse(response)

@@ -51,7 +51,7 @@ impl After {
 }
 
 /// Gives back what does not count and adds what was not known, and answers with what the limits say then.
-fn settle(decision: &Decision, status: StatusCode, headers: &HeaderMap) -> SmallVec<[Asked; 4]> {
+pub(super) fn settle(decision: &Decision, status: StatusCode, headers: &HeaderMap) -> SmallVec<[Asked; 4]> {
     let mut asked = decision.charged.asked.clone();
     for (number, settlement, taken) in decision.settlements() {
         let actual = match settlement {

@@ -35,16 +35,18 @@ impl Inner {
     pub(crate) fn admit(&self, head: &RequestHead<'_>, charged: &mut Charged, known: &[Known]) -> Admission {
         let mut asking = Asking::new(self, head, known);
         if self.policy.lists.exempts() {
-            match self.exempt(&asking, known) {
+            match self.exempt(&asking, charged, known) {
                 Admission::Decided => {}
                 exempt => return exempt,
             }
         }
         match asking.collect(charged) {
+            Ok(()) if charged.is_rejected() => self.admit_rejected(charged),
             Ok(()) if asking.demands.is_some() => self.admit_held(&mut asking, charged),
             Ok(()) if charged.asked.is_empty() => Admission::Free,
             Ok(()) => self.engine.ask(charged).map_or(Admission::Decided, Admission::Waiting),
             Err(Stop::Refused(reason)) => self.reject(reason, None, *head),
+            Err(Stop::Unasked) => Admission::Decided,
             Err(Stop::Unknown(lookup)) => Admission::Waiting(Pending::registry(lookup, known)),
         }
     }
@@ -82,7 +84,7 @@ impl Inner {
 
     /// What the lists and other exemptions make of a request; `Decided` where that is left to the limits.
     #[inline(never)]
-    fn exempt(&self, asking: &Asking<'_>, known: &[Known]) -> Admission {
+    fn exempt(&self, asking: &Asking<'_>, charged: &mut Charged, known: &[Known]) -> Admission {
         let head = asking.head;
         match self.banned(head, known) {
             Ok(None) => {}
@@ -96,8 +98,15 @@ impl Inner {
             Ok(Standing::Unlisted) if self.policy.exempt_preflights && is_preflight(*head) => Admission::Free,
             Ok(Standing::Unlisted) => Admission::Decided,
             Ok(Standing::Blocked(client)) => self.reject(Reason::Blocked, Some(client), *head),
-            Err(Stop::Refused(reason)) => self.reject(reason, None, *head),
-            Err(Stop::Unknown(lookup)) => Admission::Waiting(Pending::registry(lookup, known)),
+            Ok(Standing::Rejected { rejection, is_allowed }) => {
+                let reason = Reason::Unidentified(rejection);
+                if is_allowed {
+                    return self.reject(reason, None, *head);
+                }
+                charged.reject(reason);
+                Admission::Decided
+            }
+            Err(lookup) => Admission::Waiting(Pending::registry(lookup, known)),
         }
     }
 

@@ -28,14 +28,19 @@ pub(super) enum Standing {
     Unlisted,
     Allowed,
     Blocked(ClientLabel),
+    /// Nobody can say, which must not be a way past the block list. Who is on the allow list is charged nothing for it.
+    Rejected {
+        rejection: Rejection,
+        is_allowed: bool,
+    },
 }
 
 /// A request, and what has been found out about it so far.
 pub(super) struct Asking<'a> {
-    inner: &'a Inner,
+    pub(super) inner: &'a Inner,
     pub(super) head: &'a RequestHead<'a>,
     route: Option<Route<'a>>,
-    /// The source that was asked last, whom it found and by what, because rules that follow one another mostly go by the same.
+    /// The source that was asked last, whom it found and by what: rules that follow one another mostly go by the same.
     client: Option<(usize, Key, By)>,
     /// The permits that the request needs. Boxed, because few policies have any.
     pub(super) demands: Option<Box<Demands>>,
@@ -45,11 +50,13 @@ pub(super) struct Asking<'a> {
     told: Option<Key>,
 }
 
-/// Why no limit is asked.
+/// Why a rule's limits are not asked.
 pub(super) enum Stop {
     Refused(Reason),
     /// A client has to be looked up elsewhere first.
     Unknown(Lookup),
+    /// A client would have to be looked up for a request that is turned away without that.
+    Unasked,
 }
 
 /// How long to wait before a registry that failed is worth another try.
@@ -60,18 +67,15 @@ impl<'a> Asking<'a> {
         Self { inner, head, route: None, client: None, demands: None, known, told: None }
     }
 
-    /// The charges of every rule that matches.
+    /// The charges of every rule that matches and does not reject the request.
     pub(super) fn collect(&mut self, charged: &mut Charged) -> Result<(), Stop> {
         for rule in &self.inner.policy.rules {
             let matched = if rule.takes_all { Some(Match::Whole) } else { self.matches(rule) };
             let Some(matched) = matched else { continue };
             let before = charged.asked.len();
-            match self.collect_rule(rule, charged) {
-                Err(Stop::Refused(reason)) if rule.shadow => {
-                    charged.asked.truncate(before);
-                    self.inner.report_would_reject(&reason, *self.head);
-                }
-                result => result?,
+            if let Err(stop) = self.collect_rule(rule, charged) {
+                charged.asked.truncate(before);
+                self.stopped(rule, stop, charged)?;
             }
             // A path that only some servers read as this rule's may be another rule's, which binds too.
             if rule.only && matched == Match::Whole {
@@ -129,7 +133,6 @@ impl<'a> Asking<'a> {
         Ok(())
     }
 
-    /// The charges of a rule's limits, by the rates that the client was granted.
     #[inline(always)]
     fn collect_rates(
         &mut self,
@@ -171,34 +174,23 @@ impl<'a> Asking<'a> {
     /// The charges of a rule whose clients are in the registry.
     #[inline(never)]
     fn collect_registered(&mut self, rule: &CompiledRule, charged: &mut Charged) -> Result<(), Stop> {
-        let inner = self.inner;
         let key = self.client(rule.source).map_err(refused)?;
-        let Some(grants) = &inner.grants else { return self.collect_limits(rule, key, None, charged) };
+        let Some(grants) = &self.inner.grants else { return self.collect_limits(rule, key, None, charged) };
         // Never by an API key: guessing one that is taken for another's would be too easy.
         if rule.is_plain() && matches!(self.client, Some((_, _, By::Id))) {
-            self.fetch(rule, key);
+            self.inner.fetch(rule, key);
             if let Some(rates) = grants.plain(key, self.head.headers()) {
                 charged.registered.push((rule.number, key));
                 return self.collect_rates(rule, key, Some(rates), charged);
             }
         }
-        let found = grants.with(key, |granted| self.collect_granted(rule, key, granted, charged));
-        if let Some(collected) = found {
+        if let Some(collected) = grants.with(key, |granted| self.collect_granted(rule, key, granted, charged))
+        {
             return collected;
         }
-        match self.look_up(rule.source, key)? {
+        match self.look_up(rule.source, key, charged)? {
             Some(granted) => self.collect_granted(rule, key, &granted, charged),
             None => self.collect_limits(rule, key, None, charged),
-        }
-    }
-
-    /// Has the processor fetch what a client owes beside what it was granted; the lock would wait for one, and then the other.
-    #[inline(always)]
-    fn fetch(&self, rule: &CompiledRule, client: Key) {
-        let (engine, policy) = (&self.inner.engine, &self.inner.policy);
-        let scope = policy.limits.get(rule.limits.start).map(|limit| limit.scope);
-        if let (Some(memory), Some(Scope::Client(group))) = (engine.memory(), scope) {
-            memory.fetch(client.and(group));
         }
     }
 
@@ -234,7 +226,7 @@ impl<'a> Asking<'a> {
 
     /// Looks a client up; nothing where it is not one of the registry's kind.
     #[cold]
-    fn look_up(&self, source: usize, key: Key) -> Result<Option<Granted>, Stop> {
+    fn look_up(&self, source: usize, key: Key, charged: &mut Charged) -> Result<Option<Granted>, Stop> {
         let Inner { policy, grants, .. } = self.inner;
         let identity =
             policy.sources[source].identify(*self.head, policy.proxies.as_ref()).map_err(refused)?;
@@ -245,6 +237,9 @@ impl<'a> Asking<'a> {
         };
         let outcome = match self.known.iter().find(|(known, _)| *known == key) {
             Some((_, outcome)) => outcome.clone(),
+            None if charged.is_rejected() || self.inner.is_refused_already(charged) => {
+                return Err(Stop::Unasked);
+            }
             None => {
                 let address =
                     self.address().map_err(refused)?.map_or(Identity::anonymous(), Identity::address);
@@ -324,13 +319,17 @@ impl<'a> Asking<'a> {
     /// What the lists say of the client, by its address, by whatever source of the policy knows it, and by the id of the
     /// registry's client that it is: a block holds on routes without a rule too. A source that rejects the request knows nobody,
     /// and its rules reject it later.
-    pub(super) fn standing(&self, known: &[Known]) -> Result<Standing, Stop> {
+    pub(super) fn standing(&self, known: &[Known]) -> Result<Standing, Lookup> {
         let (inner, policy) = (self.inner, &self.inner.policy);
         let lists = policy.lists.load();
         let (allowed, blocked) = (&lists.allowed, &lists.blocked);
         let mut standing = Standing::Unlisted;
         if allowed.has_networks() || blocked.has_networks() {
-            match self.address().map_err(refused)? {
+            let address = match self.address() {
+                Ok(address) => address,
+                Err(rejection) => return Ok(Standing::Rejected { rejection, is_allowed: false }),
+            };
+            match address {
                 Some(address) if blocked.contains_address(address) => {
                     let identity = Identity::address(address);
                     return Ok(Standing::Blocked(identity.label(identity.key(&inner.keys))));
@@ -347,7 +346,8 @@ impl<'a> Asking<'a> {
                 Ok(identity) => identity,
                 // Who is on the list must not get by it by sending a credential twice.
                 Err(rejection) if blocked.has_identities() && rejection.is_malformed() => {
-                    return Err(refused(rejection));
+                    let is_allowed = matches!(standing, Standing::Allowed);
+                    return Ok(Standing::Rejected { rejection, is_allowed });
                 }
                 Err(_) => continue,
             };
@@ -355,7 +355,7 @@ impl<'a> Asking<'a> {
             // Whom one rule's source does not know may be known to the policy's.
             let own = (number == 0 || !identity.is_anonymous()).then_some(key);
             let client = if source.registered && lists.has_names() {
-                inner.client_key(key, identity.claim(), known).map_err(Stop::Unknown)?
+                inner.client_key(key, identity.claim(), known)?
             } else {
                 None
             };

@@ -1,9 +1,10 @@
 use super::{
-    Engine, Grants, Inner, Limiter,
+    Engine, Grants, Inner, Limiter, Remote,
     line::{Sleep, Timer},
+    report::emit,
 };
 use crate::{
-    BuildError, Clients, ManualClock, Mistake, Observe, Policy,
+    BuildError, Clients, Event, Joining, ManualClock, Mistake, Observe, Policy, StoreDown,
     ban::Bans,
     clock::Timeline,
     key::Keys,
@@ -12,6 +13,7 @@ use crate::{
     registry::Office,
     store::{Memory, Store},
 };
+use sha2::{Digest as _, Sha256};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// The memory that counting takes unless set: 4 MiB, for 130,000 clients with one limit each.
@@ -158,10 +160,10 @@ impl LimiterBuilder {
                 "a source is registered, and there is no registry; set one with `.clients(..)`".to_owned();
             mistakes.push(Mistake::Setting { setting: "Source::registered", reason });
         }
-        let timeline = self.clock.map_or_else(Timeline::system, Timeline::manual);
+        let timeline = || self.clock.clone().map_or_else(Timeline::system, Timeline::manual);
         let engine = match self.store {
-            Some(store) => Ok(Engine::Remote(store, timeline)),
-            None => memory(self.bytes, timeline, &policy).map(Engine::Memory),
+            Some(store) => remote(store, timeline, self.bytes, &policy).map(Engine::Remote),
+            None => memory(self.bytes, timeline(), &policy).map(Engine::Memory),
         };
         let (engine, permits) = match (engine, permits) {
             (Ok(engine), Ok(permits)) if mistakes.is_empty() => (engine, permits),
@@ -170,6 +172,13 @@ impl LimiterBuilder {
                 return Err(BuildError::new(mistakes));
             }
         };
+        let observers: Arc<[Arc<dyn Observe>]> = self.observers.into();
+        if let Engine::Remote(remote) = &engine {
+            let observers = observers.clone();
+            let fingerprint = self.secret.map(fingerprint);
+            let joining = Joining::new(fingerprint, move |change| emit(&observers, &Event::Store(change)));
+            remote.store.join(joining).map_err(BuildError::one)?;
+        }
         let bans = policy.ban.map(|(terms, clients)| Bans::new(terms, clients));
         let clients = engine.memory().map_or(DEFAULT_CLIENTS, Memory::capacity);
         let grants = office.map(|office| Grants::new(office, keys.clone(), &policy, clients));
@@ -181,7 +190,7 @@ impl LimiterBuilder {
             bans,
             timer: self.timer,
             grants,
-            observers: self.observers,
+            observers,
             plain_addresses: self.plain_addresses,
             warned_anonymous: false.into(),
             warned_proxy: false.into(),
@@ -199,6 +208,24 @@ impl fmt::Debug for LimiterBuilder {
             .field("plain_addresses", &self.plain_addresses)
             .finish_non_exhaustive()
     }
+}
+
+/// A store elsewhere, with memory for the limits that are counted here while it is down.
+fn remote(
+    store: Arc<dyn Store>,
+    timeline: impl Fn() -> Timeline,
+    bytes: usize,
+    policy: &Compiled,
+) -> Result<Remote, Mistake> {
+    let has_local = policy.limits.iter().any(|limit| limit.store_down == StoreDown::Local);
+    let local = has_local.then(|| memory(bytes, timeline(), policy)).transpose()?;
+    Ok(Remote { store, timeline: timeline(), local })
+}
+
+/// By what a secret can be told from others, and not be found out.
+fn fingerprint(secret: [u8; 16]) -> String {
+    let digest = Sha256::new().chain_update(b"tidegate secret ").chain_update(secret).finalize();
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Memory for the limits of a policy.

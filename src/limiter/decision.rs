@@ -30,7 +30,7 @@ pub(crate) struct Charged {
     /// When they answered, in nanoseconds of the engine's time.
     pub(super) at: u64,
     pub(super) fit: Fit,
-    /// What limits on concurrency said. Boxed, because few policies have any.
+    /// What limits on concurrency said, or why a rule rejects the request. Boxed, because few requests have either.
     pub(super) held: Option<Box<Held>>,
     /// For each rule whose client was looked up, the key that it came by, unless it brought limits along.
     pub(super) registered: SmallVec<[(usize, Key); 1]>,
@@ -219,6 +219,9 @@ impl Decision {
     /// Gives back what was taken, unless that has been done.
     pub(crate) fn refund(&self) {
         let taken = self.taken().filter(|(number, _)| !self.given_back[*number].swap(true, Relaxed));
+        if self.charged.is_without_store() {
+            return;
+        }
         self.inner
             .engine
             .settle(taken.map(|(number, units)| self.charge(number, self.give(number, units))).collect());
@@ -241,7 +244,12 @@ impl Decision {
             Ordering::Less if self.given_back[number].swap(true, Relaxed) => return None,
             Ordering::Less => self.give(number, units(charged - actual)),
         };
-        self.inner.engine.settle(smallvec![self.charge(number, op)])?.first().map(|asked| asked.reading)
+        let settled = self.charge(number, op);
+        if self.charged.is_without_store() {
+            self.inner.settle_without_store(&settled);
+            return None;
+        }
+        self.inner.engine.settle(smallvec![settled])?.first().map(|asked| asked.reading)
     }
 
     /// Gives so many units back, as far as they are still owed: debt drains, and who gave back what has drained would pay

@@ -6,7 +6,7 @@ use super::{
     line::Line,
 };
 use crate::clock::Timeline;
-use crate::store::{Asked, Fit, Memory, Store, StoreError, StoreFuture};
+use crate::store::{Asked, Fit, Memory, Reading, Store, StoreError, StoreFuture};
 use smallvec::SmallVec;
 use std::{
     pin::Pin,
@@ -16,8 +16,16 @@ use std::{
 
 pub(crate) enum Engine {
     Memory(Memory),
-    /// Counted elsewhere; the timeline tells how long ago a decision was.
-    Remote(Arc<dyn Store>, Timeline),
+    /// Counted elsewhere.
+    Remote(Remote),
+}
+
+pub(crate) struct Remote {
+    pub(super) store: Arc<dyn Store>,
+    /// It tells how long ago a decision was.
+    pub(super) timeline: Timeline,
+    /// What counts while the store cannot, for limits that are to be counted then.
+    pub(super) local: Option<Memory>,
 }
 
 impl Engine {
@@ -25,7 +33,7 @@ impl Engine {
     pub(super) const fn memory(&self) -> Option<&Memory> {
         match self {
             Self::Memory(memory) => Some(memory),
-            Self::Remote(..) => None,
+            Self::Remote(_) => None,
         }
     }
 
@@ -37,9 +45,9 @@ impl Engine {
                 (charged.at, charged.fit) = memory.charge(&mut charged.asked);
                 None
             }
-            Self::Remote(store, timeline) => {
-                charged.at = timeline.now();
-                let future = store.charge(charged.asked.iter().map(|asked| asked.charge).collect());
+            Self::Remote(remote) => {
+                charged.at = remote.timeline.now();
+                let future = remote.store.charge(charged.asked.iter().map(|asked| asked.charge).collect());
                 Some(Pending(Wait::Store(Box::new((future, std::mem::take(charged))))))
             }
         }
@@ -49,7 +57,7 @@ impl Engine {
     pub(crate) fn now(&self) -> u64 {
         match self {
             Self::Memory(memory) => memory.now(),
-            Self::Remote(_, timeline) => timeline.now(),
+            Self::Remote(remote) => remote.timeline.now(),
         }
     }
 
@@ -61,8 +69,8 @@ impl Engine {
                 memory.charge(&mut asked);
                 Some(asked)
             }
-            Self::Remote(store, _) => {
-                store.settle(asked.iter().map(|asked| asked.charge).collect());
+            Self::Remote(remote) => {
+                remote.store.settle(asked.iter().map(|asked| asked.charge).collect());
                 None
             }
         }
@@ -108,7 +116,7 @@ impl Pending {
             }
         }
         match &mut self.0 {
-            Wait::Store(asked) => poll_store(asked, cx).map_ok(Verdict::Charged),
+            Wait::Store(asked) => poll_store(asked, inner, cx).map_ok(Verdict::Charged),
             Wait::Registry(asked) => {
                 let (lookup, known) = &mut **asked;
                 let (key, looked) = ready!(Pin::new(lookup).poll(cx));
@@ -123,18 +131,27 @@ impl Pending {
 
 fn poll_store(
     (future, charged): &mut (StoreFuture, Charged),
+    inner: &Inner,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Charged, StoreError>> {
-    let readings = ready!(future.as_mut().poll(cx))?;
+    let answer = ready!(future.as_mut().poll(cx)).and_then(|readings| note(charged, &readings));
+    if let Err(error) = answer {
+        inner.decide_without_store(charged, error)?;
+    }
+    charged.hold_on();
+    Poll::Ready(Ok(std::mem::take(charged)))
+}
+
+/// Writes down what a store has answered.
+fn note(charged: &mut Charged, readings: &[Reading]) -> Result<(), StoreError> {
     let asked = &mut charged.asked;
     if asked.len() != readings.len() {
         let error = format!("it answered {} charges with {} readings", asked.len(), readings.len());
-        return Poll::Ready(Err(StoreError::new(error)));
+        return Err(StoreError::new(error));
     }
     for (asked, reading) in asked.iter_mut().zip(readings) {
-        asked.reading = reading;
+        asked.reading = *reading;
     }
     charged.fit = Fit::of(asked.iter().map(|asked| (asked.charge.shadow, asked.reading.is_allowed())));
-    charged.hold_on();
-    Poll::Ready(Ok(std::mem::take(charged)))
+    Ok(())
 }

@@ -7,7 +7,12 @@
 #[cfg(test)]
 mod tests;
 
-use crate::{Key, Rate, sync::AtomicU64};
+use super::Inner;
+use crate::{
+    Key, Rate,
+    policy::{CompiledRule, Scope},
+    sync::AtomicU64,
+};
 use smallvec::SmallVec;
 use std::sync::{
     OnceLock,
@@ -113,6 +118,17 @@ impl Grades {
     #[inline]
     fn line(&self, key: Key) -> Option<&Line> {
         self.lines.get(key.lo as usize & self.lines.len().wrapping_sub(1))
+    }
+}
+
+impl Inner {
+    /// Has the processor fetch what a client owes beside its word; the lock would wait for one, and then the other.
+    #[inline(always)]
+    pub(super) fn fetch(&self, rule: &CompiledRule, client: Key) {
+        let scope = self.policy.limits.get(rule.limits.start).map(|limit| limit.scope);
+        if let (Some(memory), Some(Scope::Client(group))) = (self.engine.memory(), scope) {
+            memory.fetch(client.and(group));
+        }
     }
 }
 

@@ -73,6 +73,8 @@ impl Demands {
 pub(crate) struct Held {
     pub(crate) permits: Permits,
     said: SmallVec<[Said; 2]>,
+    /// Why a rule rejects the request, which then needs no permits.
+    pub(super) rejection: Option<Reason>,
 }
 
 /// One for what is enforced, one for what is only watched.

@@ -10,6 +10,7 @@ mod charging;
 mod client;
 mod decision;
 mod engine;
+mod fallback;
 mod grades;
 mod grants;
 mod held;
@@ -19,6 +20,7 @@ mod lists;
 mod news;
 #[cfg(feature = "pace")]
 mod pacing;
+mod rejected;
 mod report;
 
 pub(crate) use admit::Admission;
@@ -29,13 +31,13 @@ pub use charging::{ChargeFuture, Charging};
 pub use client::Client;
 pub use decision::Decision;
 pub(crate) use decision::{Charged, statuses};
-pub(crate) use engine::{Engine, Pending, Verdict};
+pub(crate) use engine::{Engine, Pending, Remote, Verdict};
 pub(crate) use grants::{Grants, Known};
 pub(crate) use held::{Held, Permits};
 pub use hold::{Hold, HoldFuture, Holding};
 pub use lists::ListEntry;
 #[cfg(feature = "pace")]
-pub(crate) use pacing::{Paced, Question};
+pub(crate) use pacing::{Barred, Paced, Question, Slowness};
 
 use crate::{
     BuildError, Clients, Identity, Key, Mistake, Observe, Policy, Quota, Rejection, RequestHead,
@@ -79,7 +81,7 @@ pub(crate) struct Inner {
     timer: Option<line::Timer>,
     bans: Option<Bans>,
     pub(crate) grants: Option<Arc<Grants>>,
-    observers: Vec<Arc<dyn Observe>>,
+    observers: Arc<[Arc<dyn Observe>]>,
     pub(crate) plain_addresses: bool,
     warned_anonymous: AtomicBool,
     warned_proxy: AtomicBool,

@@ -1,11 +1,15 @@
 //! A rule's limits, asked for a pacer: quietly, because only the pacer knows whether a wait follows or a refusal.
 
-use super::{Charged, Decision, Inner, Pending, Verdict};
+use super::{
+    Charged, Decision, Inner, Pending, Verdict,
+    grants::{Denied, Granted},
+};
 use crate::{
-    Charge, Identity, Key, Op, Reading, StoreError,
+    Identity, Key, Op, Rate, Reading, Rejection, StoreError,
     event::{Event, Occasion},
     identity::ClientLabel,
-    policy::{CompiledLimit, Scope},
+    policy::{CompiledLimit, List, Resource, Scope},
+    registry::Who,
     store::Asked,
 };
 use smallvec::SmallVec;
@@ -18,16 +22,58 @@ use std::{
 };
 
 /// What one client is to send under a rule, and what that costs of each of its limits.
-#[derive(Clone)]
 pub(crate) struct Paced {
     inner: Arc<Inner>,
+    rule: usize,
     limits: Range<usize>,
+    /// Whether no limit holds for it.
+    is_free: bool,
     /// Whether it goes at once, and only what would have been is told.
     pub(crate) shadow: bool,
     label: ClientLabel,
+    /// What the client came by.
+    came_by: Key,
+    /// What it is counted under.
     pub(crate) key: Key,
+    /// Whom to look for in the registry, and what was found there.
+    who: Option<Box<Who>>,
+    granted: Option<Box<Granted>>,
+    slowness: Slowness,
     /// For each limit of the rule, in its order.
     pub(crate) units: SmallVec<[u32; 4]>,
+}
+
+/// By how much slower than its quotas a client is to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slowness {
+    /// The share of each rate that is used, above 0 and at most 1.
+    pub(crate) factor: f64,
+    /// The least nanoseconds between units of the rule's first limit.
+    pub(crate) interval: u64,
+}
+
+impl Slowness {
+    pub(crate) const NONE: Self = Self { factor: 1.0, interval: 0 };
+}
+
+/// Why a client may not send at all.
+#[derive(Debug)]
+pub(crate) enum Barred {
+    Blocked,
+    Banned(Duration),
+    Unregistered(Rejection),
+    /// It may not use the rule's resource.
+    Resource(String),
+    Down(StoreError),
+}
+
+impl From<Denied> for Barred {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Rejected(rejection) => Self::Unregistered(rejection),
+            Denied::Down(error) => Self::Down(StoreError::new(error)),
+        }
+    }
 }
 
 impl Inner {
@@ -49,24 +95,117 @@ impl Inner {
 }
 
 impl Paced {
-    /// Takes the units of each limit; nothing where the client is on the block list. Who is on the allow list has no limits.
+    /// Takes the units of each limit.
     pub(crate) fn new(
         inner: &Arc<Inner>,
         rule: usize,
         identity: &Identity<'_>,
         units: SmallVec<[u32; 4]>,
         shadow: bool,
-    ) -> Option<Self> {
-        let policy = &inner.policy;
+    ) -> Self {
         let key = identity.key(&inner.keys);
-        let address = identity.label(key).address.map(|net| net.ip());
-        let lists = policy.lists.load();
-        if lists.blocked.has(key, address) {
-            return None;
+        let compiled = inner.policy.rules.get(rule);
+        let registry = inner.grants.as_ref().filter(|_| compiled.is_some_and(|rule| rule.registered));
+        Self {
+            inner: inner.clone(),
+            rule,
+            limits: compiled.map_or(0..0, |rule| rule.limits.clone()),
+            is_free: false,
+            shadow,
+            label: identity.label(key),
+            came_by: key,
+            key,
+            who: registry.and_then(|grants| grants.claimed(identity)).map(Box::new),
+            granted: None,
+            slowness: Slowness::NONE,
+            units,
         }
-        let free = lists.allowed.has(key, address);
-        let limits = policy.rules.get(rule).filter(|_| !free).map_or(0..0, |rule| rule.limits.clone());
-        Some(Self { inner: inner.clone(), limits, shadow, label: identity.label(key), key, units })
+    }
+
+    /// Whether there is anything to find out about the client.
+    pub(crate) fn is_looked_up(&self) -> bool {
+        self.who.is_some() || self.is_free || self.inner.policy.lists.exempts()
+    }
+
+    /// Finds out what the lists say of the client, whether it is banned, and what the registry grants it, as of now.
+    ///
+    /// # Errors
+    ///
+    /// If it may not send, or the registry cannot be asked.
+    pub(crate) async fn look_up(&mut self) -> Result<(), Barred> {
+        let inner = self.inner.clone();
+        self.is_free = inner.policy.lists.exempts() && self.is_exempt().await?;
+        let Some((grants, who)) = inner.grants.as_ref().zip(self.who.as_ref()).filter(|_| !self.is_free)
+        else {
+            return Ok(());
+        };
+        let granted = match grants.with(self.came_by, Granted::clone) {
+            Some(granted) => Ok(granted),
+            None => {
+                // Nobody knows where it comes from, so all of its kind are counted as one where new clients are created.
+                let address = Identity::anonymous().key(&inner.keys);
+                let looked = match grants.look_up(self.came_by, (**who).clone(), Some(address)) {
+                    Ok(looked) => looked,
+                    Err(lookup) => lookup.await.1,
+                };
+                inner.note_looked(&looked);
+                looked.outcome
+            }
+        };
+        let granted = granted.and_then(Granted::enabled)?;
+        if let Some(Resource::Named(name)) = &inner.policy.rules[self.rule].resource {
+            if !granted.record.may_use(name) {
+                return Err(Barred::Resource(name.clone()));
+            }
+        }
+        if self.granted.is_none() {
+            inner.note_use(&granted);
+        }
+        self.key = granted.client;
+        self.granted = Some(Box::new(granted));
+        Ok(())
+    }
+
+    /// Whether the client is on the allow list, and so has no limits.
+    async fn is_exempt(&self) -> Result<bool, Barred> {
+        let (inner, who) = (&self.inner, self.who.as_deref());
+        let Some(rule) = inner.policy.rules.get(self.rule) else { return Ok(false) };
+        let client = match inner.client_by_hand(rule, self.came_by, who, &[]) {
+            Ok(client) => client,
+            Err(lookup) => {
+                let (key, looked) = lookup.await;
+                inner.note_looked(&looked);
+                looked.outcome.ok().filter(|_| key == self.came_by).map(|granted| granted.client)
+            }
+        };
+        if let Some(time) = inner.banned_client(self.came_by, client) {
+            return Err(Barred::Banned(time));
+        }
+        let lists = inner.policy.lists.load();
+        let address = self.label.address.map(|net| net.ip());
+        let is_on = |list: &List| {
+            list.has(self.came_by, address) || client.is_some_and(|client| list.contains(client))
+        };
+        if is_on(&lists.blocked) { Err(Barred::Blocked) } else { Ok(is_on(&lists.allowed)) }
+    }
+
+    /// Which of the policy's limits hold for the client.
+    fn limits(&self) -> Range<usize> {
+        if self.is_free { 0..0 } else { self.limits.clone() }
+    }
+
+    /// Makes it slower than its quotas from now on.
+    pub(crate) const fn slow(&mut self, slowness: Slowness) {
+        self.slowness = slowness;
+    }
+
+    /// The rate by which a limit of the policy is counted for the client.
+    fn rate(&self, number: usize) -> Rate {
+        let limit = &self.inner.policy.limits[number];
+        let granted = self.granted.as_ref().and_then(|granted| granted.rates.of(limit.granted));
+        let rate = granted.unwrap_or_else(|| limit.quota.rate());
+        let least = if number == self.limits.start { self.slowness.interval } else { 0 };
+        rate.slowed(self.slowness.factor, least)
     }
 
     /// What the limits say, without a charge.
@@ -82,12 +221,18 @@ impl Paced {
     fn ask(&self, op: impl Fn(u32) -> Op) -> Question {
         let inner = &self.inner;
         let mut charged = Charged::default();
-        for (number, units) in self.limits.clone().zip(&self.units) {
+        if self.granted.is_some() {
+            charged.registered.push((self.rule, self.came_by));
+        }
+        for (number, units) in self.limits().zip(&self.units) {
             let limit = &inner.policy.limits[number];
             let place = limit.scope.place(self.key, || inner.route_key(None));
             charged
                 .asked
-                .push(Asked::new(number, limit.charge(limit.quota.rate(), place, op(*units), self.shadow)));
+                .push(Asked::new(number, limit.charge(self.rate(number), place, op(*units), self.shadow)));
+        }
+        if self.granted.as_ref().is_some_and(|granted| granted.may_override) {
+            inner.keep_owed(&mut charged.asked);
         }
         let pending = inner.engine.ask(&mut charged);
         Question { inner: inner.clone(), charged, pending }
@@ -98,9 +243,8 @@ impl Paced {
         let late = decision.charged.asked.iter().enumerate().filter_map(|(number, asked)| {
             let nanos = nanos(number, asked);
             let limit = &self.inner.policy.limits[asked.limit];
-            let (rate, Charge { place, shadow, .. }) = (limit.quota.rate(), asked.charge);
-            let charge = || limit.charge(rate, place, Op::Give(nanos), shadow);
-            (nanos > 0).then(|| Asked::new(asked.limit, charge()))
+            let give = || limit.charge_again(asked.charge.rate, asked.charge, Op::Give(nanos));
+            (nanos > 0).then(|| Asked::new(asked.limit, give()))
         });
         self.inner.engine.settle(late.collect());
     }
@@ -108,6 +252,10 @@ impl Paced {
     /// The engine's time, in nanoseconds.
     pub(crate) fn now(&self) -> u64 {
         self.inner.engine.now()
+    }
+
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        self.inner.emit(event);
     }
 
     /// Tells of what passed.

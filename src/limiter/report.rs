@@ -2,21 +2,18 @@
 
 use super::{Charged, Inner};
 use crate::{
-    Key, RequestHead,
+    Key, Observe, RequestHead,
     event::{Event, Occasion},
     identity::ClientLabel,
     observe::{TARGET, trace},
     response::{NO_ROOM, Reason},
 };
 use http::Method;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 impl Inner {
     pub(crate) fn emit(&self, event: &Event<'_>) {
-        trace(event);
-        for observer in &self.observers {
-            observer.observe(event);
-        }
+        emit(&self.observers, event);
     }
 
     /// Tells of a decision on a request.
@@ -82,6 +79,16 @@ impl Inner {
         });
     }
 
+    /// Tells of a request that a rule rejects and the limits of the others admit.
+    pub(crate) fn report_rejected(&self, reason: &Reason, charged: &Charged, head: RequestHead<'_>) {
+        let limits = charged.statuses(self);
+        let occasion =
+            Occasion { limits: &limits, ..self.occasion(None, Some(head.method()), self.route(head)) };
+        if let Some(reason) = rejection(reason) {
+            self.emit(&Event::Rejected { occasion: &occasion, reason });
+        }
+    }
+
     /// Tells of a request that a rule would have rejected if it did not only watch.
     pub(super) fn report_would_reject(&self, reason: &Reason, head: RequestHead<'_>) {
         let occasion = &self.occasion(None, Some(head.method()), self.route(head));
@@ -129,6 +136,13 @@ impl Inner {
     }
 }
 
+pub(super) fn emit(observers: &[Arc<dyn Observe>], event: &Event<'_>) {
+    trace(event);
+    for observer in observers {
+        observer.observe(event);
+    }
+}
+
 /// What is wrong with a request that is rejected.
 fn rejection(reason: &Reason) -> Option<&str> {
     match reason {
@@ -137,6 +151,10 @@ fn rejection(reason: &Reason) -> Option<&str> {
         Reason::ResourceNotAllowed { .. } => Some("the client may not use the resource"),
         Reason::OverrideNotAllowed => Some("the client may not override its limits"),
         Reason::NoRoom => Some(NO_ROOM),
-        Reason::Limited | Reason::Blocked | Reason::Banned { .. } | Reason::StoreDown { .. } => None,
+        Reason::Limited
+        | Reason::Blocked
+        | Reason::Banned { .. }
+        | Reason::StoreDown { .. }
+        | Reason::Overloaded { .. } => None,
     }
 }

@@ -1,8 +1,13 @@
 //! Events as `tracing` events.
 
-use crate::event::{Event, Occasion};
+mod sent;
+
+use crate::{
+    StoreChange,
+    event::{Event, Occasion},
+};
 use std::time::Duration;
-use tracing::{info, trace, warn};
+use tracing::{debug, info, trace, warn};
 
 /// What users filter by, wherever in the crate an event comes from.
 pub(crate) const TARGET: &str = "tidegate";
@@ -21,6 +26,16 @@ pub(crate) fn trace(event: &Event<'_>) {
             let wait = seconds(*wait);
             info!(target: TARGET, client = %occasion.client(), route = occasion.route, wait, "would wait");
         }
+        Event::Answered { .. }
+        | Event::Batched { .. }
+        | Event::Diverted
+        | Event::Shed { .. }
+        | Event::Paused { .. }
+        | Event::FactorChanged { .. }
+        | Event::BreakerOpened { .. }
+        | Event::BreakerClosed { .. }
+        | Event::Retried { .. }
+        | Event::GivenUp { .. } => sent::trace(event),
         Event::Refused(occasion) | Event::ShadowRefused(occasion) => violations(occasion),
         Event::Blocked(occasion) => info!(
             target: TARGET,
@@ -50,6 +65,9 @@ pub(crate) fn trace(event: &Event<'_>) {
                 "store failed"
             );
         }
+        // Each time a request comes while the store is down; that it is, is told once.
+        Event::WithoutStore { error, .. } => debug!(target: TARGET, error, "decided without the store"),
+        Event::Store(change) => store(change),
         Event::Anonymous { cause } => warn!(target: TARGET, "{cause}"),
         Event::UntrustedProxy { advice } => warn!(target: TARGET, "{advice}"),
         Event::ConcurrencyChanged { limit, old, new } => {
@@ -84,6 +102,17 @@ pub(crate) fn trace(event: &Event<'_>) {
             warn!(target: TARGET, from = %act.from(), status, reason, "admin refused");
         }
         Event::QuotaChanged { limit, old, new } => info!(target: TARGET, limit, %old, %new, "quota changed"),
+    }
+}
+
+fn store(change: &StoreChange<'_>) {
+    match change {
+        StoreChange::Joined { instances } => info!(target: TARGET, instances, "store joined"),
+        StoreChange::Unreachable { error } => warn!(target: TARGET, error, "store unreachable"),
+        StoreChange::Lost { error } => warn!(target: TARGET, error, "store lost"),
+        StoreChange::Opened { error } => warn!(target: TARGET, error, "store not asked any more"),
+        StoreChange::Barred { error } => tracing::error!(target: TARGET, error, "kept out of the store"),
+        StoreChange::Advice { advice } => warn!(target: TARGET, "{advice}"),
     }
 }
 
@@ -122,7 +151,7 @@ fn violations(occasion: &Occasion<'_>) {
 }
 
 /// To the millisecond, rounded up: more digits would only be in the way.
-fn seconds(wait: Duration) -> f64 {
+pub(super) fn seconds(wait: Duration) -> f64 {
     wait.as_nanos().div_ceil(1_000_000) as f64 / 1_000.0
 }
 

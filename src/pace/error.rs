@@ -1,6 +1,6 @@
 use crate::{
-    Decision, HeaderStyle, LimitStatus, Reason, Refusal, RequestHead, StoreError,
-    limiter::statuses,
+    Decision, HeaderStyle, LimitStatus, Reason, Refusal, Rejection, RequestHead, StoreError,
+    limiter::{Barred, statuses},
     response::{RefusalStyle, whole_seconds},
 };
 use bytes::Bytes;
@@ -17,12 +17,38 @@ use std::{
 pub enum PaceError {
     /// It would have to wait, and longer than it may.
     Limited(Rejected),
-    /// It would have to wait, and as many wait already as may.
+    /// It would have to wait, and as many wait already as may; or as many are on their way as may.
     Full(Rejected),
     /// It costs more than a limit ever admits.
     TooLarge(Rejected),
+    /// The other side asked to be left alone, for longer than it may wait.
+    Paused {
+        /// How long yet.
+        retry_after: Duration,
+    },
+    /// A class of errors persists, and nothing is sent but a probe now and then.
+    Open {
+        /// The class.
+        error: String,
+        /// How long until the next probe.
+        retry_after: Duration,
+    },
+    /// The other side refuses most of what is sent, and would most likely refuse it.
+    Shed,
     /// The client is on the policy's block list.
     Blocked,
+    /// The client is banned for a time.
+    Banned {
+        /// How long yet.
+        retry_after: Duration,
+    },
+    /// The registry does not let the client send: its id is malformed, or it is unknown or disabled.
+    Unregistered(Rejection),
+    /// The client may not use the rule's resource.
+    ResourceNotAllowed {
+        /// The resource.
+        resource: String,
+    },
     /// A cost is for a limit that the pacer does not have.
     UnknownLimit {
         /// The name.
@@ -30,7 +56,7 @@ pub enum PaceError {
         /// The limits that there are.
         known: Vec<String>,
     },
-    /// The store could not decide.
+    /// The store or the registry could not decide.
     Store(StoreError),
 }
 
@@ -49,16 +75,23 @@ impl Rejected {
     }
 }
 
-/// How long to wait before a store that failed is worth another try.
-const STORE_RETRY: Duration = Duration::from_secs(1);
+/// How long to wait before another try is worth it where nobody can know: for a store that failed, say.
+const LATER: Duration = Duration::from_secs(1);
 
 impl PaceError {
     /// How long until it could go, as things stand; nothing where waiting does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Limited(rejected) | Self::Full(rejected) => rejected.0.retry_after(),
-            Self::Store(_) => Some(STORE_RETRY),
-            Self::TooLarge(_) | Self::Blocked | Self::UnknownLimit { .. } => None,
+            Self::Banned { retry_after } | Self::Paused { retry_after } | Self::Open { retry_after, .. } => {
+                Some(*retry_after)
+            }
+            Self::Store(_) | Self::Shed => Some(LATER),
+            Self::TooLarge(_)
+            | Self::Blocked
+            | Self::Unregistered(_)
+            | Self::ResourceNotAllowed { .. }
+            | Self::UnknownLimit { .. } => None,
         }
     }
 
@@ -68,12 +101,15 @@ impl PaceError {
     }
 
     /// The status that stands for it where a handler sends on behalf of a request: 429, 403 for a client on the block
-    /// list, 503 where the store is down, 500 for a mistake in the program.
+    /// list or banned, 401 or 400 for one that the registry does not let send, 503 where the store or the other side is down, 500 for a mistake in the program.
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::Limited(_) | Self::Full(_) | Self::TooLarge(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Blocked => StatusCode::FORBIDDEN,
-            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Blocked | Self::Banned { .. } | Self::ResourceNotAllowed { .. } => StatusCode::FORBIDDEN,
+            Self::Unregistered(rejection) => rejection.status(),
+            Self::Store(_) | Self::Paused { .. } | Self::Open { .. } | Self::Shed => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::UnknownLimit { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -86,7 +122,15 @@ impl PaceError {
                 (Reason::Limited, Some(&rejected.0))
             }
             Self::Blocked => (Reason::Blocked, None),
-            Self::Store(_) => (Reason::StoreDown { retry_after: STORE_RETRY }, None),
+            Self::Banned { retry_after } => (Reason::Banned { retry_after: *retry_after }, None),
+            Self::Unregistered(rejection) => (Reason::Unidentified(*rejection), None),
+            Self::ResourceNotAllowed { resource } => {
+                (Reason::ResourceNotAllowed { resource: resource.clone() }, None)
+            }
+            Self::Store(_) => (Reason::StoreDown { retry_after: LATER }, None),
+            Self::Paused { .. } | Self::Open { .. } | Self::Shed => {
+                (Reason::Overloaded { retry_after: self.retry_after().unwrap_or(LATER) }, None)
+            }
             Self::UnknownLimit { .. } => {
                 let mut response = Response::new(Bytes::new());
                 *response.status_mut() = self.status();
@@ -115,6 +159,20 @@ impl fmt::Display for PaceError {
             Self::Full(rejected) => ("too many are waiting", rejected),
             Self::TooLarge(rejected) => ("it costs more than a limit ever admits", rejected),
             Self::Blocked => return f.write_str("the client is on the block list"),
+            Self::Paused { retry_after } => {
+                return write!(f, "the other side asked for a pause; try again in {retry_after:?}");
+            }
+            Self::Open { error, retry_after } => {
+                return write!(f, "nothing is sent while {error:?} persists; try again in {retry_after:?}");
+            }
+            Self::Shed => return f.write_str("the other side refuses most of what is sent; send less"),
+            Self::Banned { retry_after } => {
+                return write!(f, "the client is banned for {} seconds more", whole_seconds(*retry_after));
+            }
+            Self::Unregistered(rejection) => return rejection.fmt(f),
+            Self::ResourceNotAllowed { resource } => {
+                return write!(f, "the client may not use {resource:?}");
+            }
             Self::UnknownLimit { limit, known } => {
                 return write!(f, "no limit of the pacer is named {limit:?}; there are {known:?}");
             }
@@ -138,7 +196,20 @@ impl Error for PaceError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Store(error) => Some(error),
+            Self::Unregistered(rejection) => Some(rejection),
             _ => None,
+        }
+    }
+}
+
+impl From<Barred> for PaceError {
+    fn from(barred: Barred) -> Self {
+        match barred {
+            Barred::Blocked => Self::Blocked,
+            Barred::Banned(retry_after) => Self::Banned { retry_after },
+            Barred::Unregistered(rejection) => Self::Unregistered(rejection),
+            Barred::Resource(resource) => Self::ResourceNotAllowed { resource },
+            Barred::Down(error) => Self::Store(error),
         }
     }
 }

@@ -1,8 +1,10 @@
-use super::{Divert, PaceFuture, PaceLayer, SendError};
+use super::{Divert, Judge, PaceFuture, PaceLayer, SendError, Unjudged, feedback::Room, layer::Face};
+use crate::Event;
 use pin_project_lite::pin_project;
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 use tower_service::Service;
@@ -12,46 +14,55 @@ pin_project! {
     ///
     /// Dropped while it waits, it leaves the queue, and has been charged nothing.
     #[must_use = "futures do nothing unless polled"]
-    pub struct SendFuture<S, R, D>
+    pub struct SendFuture<S, R, D, J = Unjudged>
     where
         S: Service<R>,
         D: Divert<R, S::Response, S::Error>,
     {
         #[pin]
-        state: State<S, R, D, S::Future, D::Future>,
+        state: State<S, R, D, J, S::Future, D::Future>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    enum State<S, R, D, F, A> {
-        Pacing { pace: PaceFuture, held: Option<Held<S, R, D>> },
-        Sent { #[pin] future: F },
+    enum State<S, R, D, J, F, A> {
+        Pacing { pace: PaceFuture, held: Option<Held<S, R, D, J>> },
+        Sent { #[pin] future: F, sent: Sent<R, J> },
         Diverted { #[pin] future: A },
     }
 }
 
 /// What a request waits with.
-struct Held<S, R, D> {
+struct Held<S, R, D, J> {
     service: S,
     request: R,
-    layer: PaceLayer<R, D>,
+    layer: PaceLayer<R, D, J>,
 }
 
-impl<S, R, D> SendFuture<S, R, D>
+/// What an answer is judged with, and when its request was sent.
+struct Sent<R, J> {
+    face: Arc<Face<R>>,
+    judge: J,
+    at: u64,
+    room: Option<Room>,
+}
+
+impl<S, R, D, J> SendFuture<S, R, D, J>
 where
     S: Service<R>,
     D: Divert<R, S::Response, S::Error>,
 {
-    pub(super) const fn new(pace: PaceFuture, service: S, request: R, layer: PaceLayer<R, D>) -> Self {
+    pub(super) const fn new(pace: PaceFuture, service: S, request: R, layer: PaceLayer<R, D, J>) -> Self {
         Self { state: State::Pacing { pace, held: Some(Held { service, request, layer }) } }
     }
 }
 
-impl<S, R, D> Future for SendFuture<S, R, D>
+impl<S, R, D, J> Future for SendFuture<S, R, D, J>
 where
     S: Service<R>,
     D: Divert<R, S::Response, S::Error>,
+    J: Judge<S::Response, S::Error>,
 {
     type Output = Result<S::Response, SendError<S::Error>>;
 
@@ -60,19 +71,37 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Pacing { pace, held } => {
-                    let verdict = ready!(Pin::new(pace).poll(cx));
+                    let verdict = ready!(pace.poll_passed(cx));
                     // Taken once, because the state changes with it.
                     let Some(Held { mut service, request, layer }) = held.take() else {
                         return Poll::Pending;
                     };
                     match verdict {
                         Err(error) if !layer.face.overlooks(&error) => {
+                            if D::DIVERTS {
+                                layer.face.pacer.emit(&Event::Diverted);
+                            }
                             State::Diverted { future: layer.divert.divert(request, error) }
                         }
-                        _ => State::Sent { future: service.call(request) },
+                        verdict => {
+                            let room = verdict.ok().and_then(|(_, room)| room);
+                            let PaceLayer { face, judge, .. } = layer;
+                            let at = face.pacer.now();
+                            State::Sent {
+                                future: service.call(request),
+                                sent: Sent { face, judge, at, room },
+                            }
+                        }
                     }
                 }
-                StateProjection::Sent { future } => return future.poll(cx).map_err(SendError::Inner),
+                StateProjection::Sent { future, sent: Sent { face, judge, at, room } } => {
+                    let answer = ready!(future.poll(cx));
+                    if let Some(outcome) = judge.judge(answer.as_ref()) {
+                        face.report(outcome, *at);
+                    }
+                    *room = None;
+                    return Poll::Ready(answer.map_err(SendError::Inner));
+                }
                 StateProjection::Diverted { future } => return future.poll(cx),
             };
             state.set(next);
@@ -80,7 +109,7 @@ where
     }
 }
 
-impl<S, R, D> fmt::Debug for SendFuture<S, R, D>
+impl<S, R, D, J> fmt::Debug for SendFuture<S, R, D, J>
 where
     S: Service<R>,
     D: Divert<R, S::Response, S::Error>,

@@ -1,9 +1,13 @@
-use super::{Costs, Pace, PaceError, PaceFuture, Pacer, SendError, wait::Patience};
+use super::{
+    ByAnswer, Costs, JudgeBy, Outcome, Pace, PaceError, PaceFuture, Pacer, Priority, SendError, Unjudged,
+    wait::Patience,
+};
 use crate::Identity;
 use std::{
     fmt,
     future::{Ready, ready},
     sync::Arc,
+    time::Duration,
 };
 use tower_layer::Layer;
 
@@ -37,34 +41,48 @@ use tower_layer::Layer;
 /// # }
 /// ```
 #[must_use]
-pub struct PaceLayer<R, D = Reject> {
+pub struct PaceLayer<R, D = Reject, J = Unjudged> {
     pub(super) face: Arc<Face<R>>,
     pub(super) divert: D,
+    pub(super) judge: J,
 }
 
 /// How requests are paced.
 pub(super) struct Face<R> {
-    pacer: Pacer,
+    pub(super) pacer: Pacer,
     key: Arc<KeyOf<R>>,
     cost: Arc<CostOf<R>>,
+    priority: Arc<PriorityOf<R>>,
     waits: bool,
 }
 
 type KeyOf<R> = dyn for<'r> Fn(&'r R) -> Identity<'r> + Send + Sync;
 type CostOf<R> = dyn for<'r> Fn(&'r R) -> Costs<'r> + Send + Sync;
+type PriorityOf<R> = dyn Fn(&R) -> Priority + Send + Sync;
 
 impl<R> PaceLayer<R> {
     /// A layer whose requests count against the client that `key` finds, and cost 1 of each limit.
     pub fn new(pacer: Pacer, key: impl for<'r> Fn(&'r R) -> Identity<'r> + Send + Sync + 'static) -> Self {
-        let face = Face { pacer, key: Arc::new(key), cost: Arc::new(|_| Costs::default()), waits: true };
-        Self { face: Arc::new(face), divert: Reject }
+        let face = Face {
+            pacer,
+            key: Arc::new(key),
+            cost: Arc::new(|_| Costs::default()),
+            priority: Arc::new(|_| Priority::Normal),
+            waits: true,
+        };
+        Self { face: Arc::new(face), divert: Reject, judge: Unjudged }
     }
 }
 
-impl<R, D> PaceLayer<R, D> {
+impl<R, D, J> PaceLayer<R, D, J> {
     /// What a request costs of each limit.
     pub fn cost(self, cost: impl for<'r> Fn(&'r R) -> Costs<'r> + Send + Sync + 'static) -> Self {
         self.with(|face| face.cost = Arc::new(cost))
+    }
+
+    /// How urgent a request is; [`Priority::Normal`] unless set.
+    pub fn priority(self, priority: impl Fn(&R) -> Priority + Send + Sync + 'static) -> Self {
+        self.with(|face| face.priority = Arc::new(priority))
     }
 
     /// Rejects at once what may not go yet, instead of letting it wait.
@@ -74,26 +92,51 @@ impl<R, D> PaceLayer<R, D> {
 
     /// Hands what is rejected to a closure: to put it into another queue, to spill it, to drop and count it. What the closure
     /// answers with is the answer.
-    pub fn divert<F>(self, divert: F) -> PaceLayer<R, DivertBy<F>> {
-        PaceLayer { face: self.face, divert: DivertBy(divert) }
+    pub fn divert<F>(self, divert: F) -> PaceLayer<R, DivertBy<F>, J> {
+        PaceLayer { face: self.face, divert: DivertBy(divert), judge: self.judge }
+    }
+
+    /// Reports what a closure makes of each answer or error to the pacer, with the time that it took, for its
+    /// [feedback](Pacer::feedback): `|answer: Result<&T, &E>| Outcome::done()`.
+    pub fn judge<F>(self, judge: F) -> PaceLayer<R, D, JudgeBy<F>> {
+        PaceLayer { face: self.face, divert: self.divert, judge: JudgeBy(judge) }
+    }
+
+    /// The same by what answers over HTTP say: see [`Outcome::answer`]. Errors are of the class `error`.
+    pub fn judge_answers(self) -> PaceLayer<R, D, ByAnswer> {
+        PaceLayer { face: self.face, divert: self.divert, judge: ByAnswer }
     }
 
     fn with(self, set: impl FnOnce(&mut Face<R>)) -> Self {
-        let Face { ref pacer, ref key, ref cost, waits } = *self.face;
-        let mut face = Face { pacer: pacer.clone(), key: key.clone(), cost: cost.clone(), waits };
+        let Face { ref pacer, ref key, ref cost, ref priority, waits } = *self.face;
+        let mut face = Face {
+            pacer: pacer.clone(),
+            key: key.clone(),
+            cost: cost.clone(),
+            priority: priority.clone(),
+            waits,
+        };
         set(&mut face);
-        Self { face: Arc::new(face), divert: self.divert }
+        Self { face: Arc::new(face), divert: self.divert, judge: self.judge }
     }
 }
 
 impl<R> Face<R> {
     pub(super) fn pace(&self, request: &R) -> PaceFuture {
         let (key, cost) = ((self.key)(request), (self.cost)(request));
-        if self.waits {
+        let future = if self.waits {
             self.pacer.until_ready(key, cost)
         } else {
             self.pacer.start(&key, &cost, Patience::None)
-        }
+        };
+        future.priority((self.priority)(request)).taking_room()
+    }
+
+    /// Reports what became of a request that was sent at a time.
+    pub(super) fn report(&self, outcome: Outcome, sent: u64) {
+        let took = Duration::from_nanos(self.pacer.now().saturating_sub(sent));
+        let outcome = if outcome.took.is_some() { outcome } else { outcome.took(took) };
+        self.pacer.report(&outcome);
     }
 
     /// Whether what could not be counted goes all the same.
@@ -107,6 +150,9 @@ pub trait Divert<R, T, E> {
     /// The answer on its way.
     type Future: Future<Output = Result<T, SendError<E>>>;
 
+    /// Whether the request goes elsewhere, which is told as an event.
+    const DIVERTS: bool = true;
+
     /// Takes a request that was not sent, and why.
     fn divert(&self, request: R, error: PaceError) -> Self::Future;
 }
@@ -117,6 +163,8 @@ pub struct Reject;
 
 impl<R, T, E> Divert<R, T, E> for Reject {
     type Future = Ready<Result<T, SendError<E>>>;
+
+    const DIVERTS: bool = false;
 
     fn divert(&self, _: R, error: PaceError) -> Self::Future {
         ready(Err(SendError::Paced(error)))
@@ -145,22 +193,22 @@ impl<F> fmt::Debug for DivertBy<F> {
     }
 }
 
-impl<S, R, D: Clone> Layer<S> for PaceLayer<R, D> {
-    type Service = Pace<S, R, D>;
+impl<S, R, D: Clone, J: Clone> Layer<S> for PaceLayer<R, D, J> {
+    type Service = Pace<S, R, D, J>;
 
-    fn layer(&self, inner: S) -> Pace<S, R, D> {
+    fn layer(&self, inner: S) -> Pace<S, R, D, J> {
         Pace::new(inner, self.clone())
     }
 }
 
 // Requests need not be `Clone` for their layer to be.
-impl<R, D: Clone> Clone for PaceLayer<R, D> {
+impl<R, D: Clone, J: Clone> Clone for PaceLayer<R, D, J> {
     fn clone(&self) -> Self {
-        Self { face: self.face.clone(), divert: self.divert.clone() }
+        Self { face: self.face.clone(), divert: self.divert.clone(), judge: self.judge.clone() }
     }
 }
 
-impl<R, D> fmt::Debug for PaceLayer<R, D> {
+impl<R, D, J> fmt::Debug for PaceLayer<R, D, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PaceLayer")
             .field("pacer", &self.face.pacer)

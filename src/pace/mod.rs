@@ -2,26 +2,33 @@
 //!
 //! Who waits and for how long is decided without any runtime; only `timer` knows one.
 
+mod batch;
 mod costs;
 mod error;
+mod feedback;
 mod future;
+mod judge;
 mod layer;
+mod look;
 mod pacer;
+mod priority;
 mod queue;
 #[cfg(feature = "retry")]
 mod retry;
 mod service;
 mod spacing;
 mod timer;
-#[cfg(feature = "retry")]
-mod told;
 mod wait;
 
+pub use batch::{Batch, BatchPlan, Batches, PushError};
 pub use costs::Costs;
 pub use error::{PaceError, Rejected, SendError};
+pub use feedback::{Aimd, Breaker, Feedback, InFlight, Outcome, Signals};
 pub use future::SendFuture;
+pub use judge::{ByAnswer, Judge, JudgeBy, Unjudged};
 pub use layer::{Divert, DivertBy, PaceLayer, Reject};
 pub use pacer::{PaceFuture, Pacer};
+pub use priority::Priority;
 #[cfg(feature = "retry")]
 pub use retry::Retry;
 pub use service::Pace;

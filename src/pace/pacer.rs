@@ -1,10 +1,12 @@
 use super::{
-    Costs, PaceError,
+    Costs, PaceError, Priority,
+    feedback::Control,
+    priority::Shares,
     queue::{Bounds, Queues},
     spacing::Spacing,
-    wait::{Patience, pass},
+    wait::{Passed, Patience, Send, pass},
 };
-use crate::{BuildError, Decision, Identity, Limit, Limiter, Mistake, Policy, Rule, limiter::Paced};
+use crate::{BuildError, Decision, Event, Identity, Limit, Limiter, Mistake, Policy, Rule, limiter::Paced};
 use std::{
     fmt,
     pin::Pin,
@@ -33,7 +35,8 @@ use std::{
 /// # }
 /// ```
 ///
-/// All limits are charged together or none is. Who has to wait does so in turn: first come, first served for each key. Where
+/// All limits are charged together or none is. Who has to wait does so in turn: first come, first served for each key and
+/// [priority](PaceFuture::priority). Where
 /// limits are shared by all keys, keys that wait get equal shares of them, in units, and none is starved by a busy one.
 /// What goes is spaced evenly, as from a leaky bucket, to the timer's grain of 2 ms; [`bursts`](Self::bursts) lets quotas'
 /// bursts through at once. A quota without a burst of its own admits as much at once as its amount, so that is the most that
@@ -54,6 +57,8 @@ pub(super) struct Shared {
     pub(super) takes_turns: bool,
     pub(super) settings: Settings,
     pub(super) queues: Arc<Queues>,
+    /// What is known of the other side, if that matters.
+    pub(super) control: Option<Arc<Control>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +67,7 @@ pub(super) struct Settings {
     pub(super) max_wait: Option<Duration>,
     shadow: bool,
     bounds: Bounds,
+    shares: Shares,
 }
 
 /// So many wait for one key, and for all, unless set.
@@ -83,6 +89,10 @@ impl Pacer {
     /// So it can have a clock, a store, observers and lists, and share counts with a layer;
     /// [`Limiter::set_quota`] reaches those who wait within a second. A rule that only watches makes nobody wait.
     ///
+    /// Where the rule's source is [registered](crate::Source::registered), keys are clients of the registry, with what their
+    /// tier and records grant them; a change reaches those who wait within a second. Who is banned or disabled is
+    /// rejected.
+    ///
     /// # Errors
     ///
     /// If no rule has that name.
@@ -99,10 +109,11 @@ impl Pacer {
 
     fn build(limiter: Limiter, rule: usize) -> Self {
         let shadow = limiter.inner.policy.rules.get(rule).is_some_and(|rule| rule.shadow);
-        let settings = Settings { spacing: Spacing::Even, max_wait: None, shadow, bounds: BOUNDS };
+        let shares = Shares::default();
+        let settings = Settings { spacing: Spacing::Even, max_wait: None, shadow, bounds: BOUNDS, shares };
         let takes_turns = limiter.inner.shares_limits(rule);
-        let queues = Arc::new(Queues::new(settings.bounds));
-        Self { shared: Arc::new(Shared { limiter, rule, takes_turns, settings, queues }) }
+        let queues = Arc::new(Queues::new(settings.bounds, shares));
+        Self { shared: Arc::new(Shared { limiter, rule, takes_turns, settings, queues, control: None }) }
     }
 
     /// How long anybody may wait; for ever unless set. Who would have to wait longer, as far as that can be known, is
@@ -130,6 +141,20 @@ impl Pacer {
         self.with(|settings| settings.spacing = Spacing::Bursts)
     }
 
+    /// What a priority gets, in percent of the units that go while it waits, however many more urgent ones overtake it: 20
+    /// for [`Priority::Normal`] and 5 for [`Priority::Low`] unless set. What is left goes to the most urgent.
+    ///
+    /// Set it before the pacer is cloned: a pacer with another setting has queues of its own.
+    ///
+    /// # Errors
+    ///
+    /// If more than 100 % are guaranteed in all.
+    pub fn guarantee(self, priority: Priority, percent: u8) -> Result<Self, BuildError> {
+        let mut shares = self.shared.settings.shares;
+        shares.set(priority, percent)?;
+        Ok(self.with(|settings| settings.shares = shares))
+    }
+
     /// Only watches: all goes at once, and events tell what would have waited or been rejected.
     ///
     /// Limits are counted as if they were kept, so a debt grows to a quota's burst and no further. A rule with
@@ -140,10 +165,32 @@ impl Pacer {
     }
 
     fn with(self, set: impl FnOnce(&mut Settings)) -> Self {
-        let Shared { ref limiter, rule, takes_turns, mut settings, .. } = *self.shared;
+        let mut settings = self.shared.settings;
         set(&mut settings);
-        let queues = Arc::new(Queues::new(settings.bounds));
-        Self { shared: Arc::new(Shared { limiter: limiter.clone(), rule, takes_turns, settings, queues }) }
+        self.remade(settings, self.shared.control.clone())
+    }
+
+    pub(super) fn controlled(self, control: Control) -> Self {
+        self.remade(self.shared.settings, Some(Arc::new(control)))
+    }
+
+    fn remade(&self, settings: Settings, control: Option<Arc<Control>>) -> Self {
+        let Shared { ref limiter, rule, takes_turns, .. } = *self.shared;
+        let (limiter, queues) = (limiter.clone(), Arc::new(Queues::new(settings.bounds, settings.shares)));
+        Self { shared: Arc::new(Shared { limiter, rule, takes_turns, settings, queues, control }) }
+    }
+
+    pub(super) fn control(&self) -> Option<&Control> {
+        self.shared.control.as_deref()
+    }
+
+    /// The limiter's time, in nanoseconds.
+    pub(super) fn now(&self) -> u64 {
+        self.shared.limiter.inner.engine.now()
+    }
+
+    pub(super) fn emit(&self, event: &Event<'_>) {
+        self.shared.limiter.inner.emit(event);
     }
 
     /// Waits until something of this cost may be sent for a key, and charges it.
@@ -176,18 +223,22 @@ impl Pacer {
     }
 
     pub(super) fn start(&self, key: &Identity<'_>, cost: &Costs<'_>, patience: Patience) -> PaceFuture {
-        let paced = self.paced(key, cost);
-        let shared = self.shared.clone();
-        PaceFuture(Box::pin(async move { pass(&shared, &paced?, patience).await }))
+        let send = self.paced(key, cost).map(|paced| Send {
+            paced,
+            priority: Priority::Normal,
+            patience,
+            takes_room: false,
+        });
+        PaceFuture(State::New(Some((self.shared.clone(), send))))
     }
 
-    fn paced(&self, key: &Identity<'_>, cost: &Costs<'_>) -> Result<Paced, PaceError> {
+    fn paced(&self, key: &Identity<'_>, cost: &Costs<'_>) -> Result<Box<Paced>, PaceError> {
         let Shared { limiter, rule, settings, .. } = &*self.shared;
         let units = cost.of(limiter.inner.rule_limits(*rule)).map_err(|limit| PaceError::UnknownLimit {
             limit: limit.to_owned(),
             known: limiter.inner.rule_limits(*rule).map(|(name, _)| name.to_owned()).collect(),
         })?;
-        Paced::new(&limiter.inner, *rule, key, units, settings.shadow).ok_or(PaceError::Blocked)
+        Ok(Box::new(Paced::new(&limiter.inner, *rule, key, units, settings.shadow)))
     }
 
     /// Gives back what a decision charged, once, as far as it is still owed. It is for what was not sent after all.
@@ -212,13 +263,51 @@ impl Pacer {
 
 /// The decision, once something may be sent; dropping it cancels.
 #[must_use = "futures do nothing unless polled"]
-pub struct PaceFuture(Pin<Box<dyn Future<Output = Result<Decision, PaceError>> + Send>>);
+pub struct PaceFuture(State);
+
+enum State {
+    New(Option<(Arc<Shared>, Result<Send, PaceError>)>),
+    Started(Pin<Box<dyn Future<Output = Result<Passed, PaceError>> + std::marker::Send>>),
+}
+
+impl PaceFuture {
+    /// How urgent it is, before it is first polled; [`Priority::Normal`] unless set.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        if let State::New(Some((_, Ok(send)))) = &mut self.0 {
+            send.priority = priority;
+        }
+        self
+    }
+}
+
+impl PaceFuture {
+    /// Lets it take room, which is given back when what it is for is no longer on its way.
+    pub(super) fn taking_room(mut self) -> Self {
+        if let State::New(Some((_, Ok(send)))) = &mut self.0 {
+            send.takes_room = true;
+        }
+        self
+    }
+
+    pub(super) fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Result<Passed, PaceError>> {
+        loop {
+            match &mut self.0 {
+                State::Started(future) => return future.as_mut().poll(cx),
+                State::New(new) => {
+                    // It is there, because it is taken only here, and the state changes with it.
+                    let Some((shared, send)) = new.take() else { return Poll::Pending };
+                    self.0 = State::Started(Box::pin(async move { pass(&shared, send?).await }));
+                }
+            }
+        }
+    }
+}
 
 impl Future for PaceFuture {
     type Output = Result<Decision, PaceError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
+        self.poll_passed(cx).map_ok(|(decision, _)| decision)
     }
 }
 

@@ -1,23 +1,33 @@
 //! Who waits, and whose turn it is. It knows nothing of time, limits or any runtime.
 //!
-//! Each key has a queue, first come first served. Where limits are shared by all keys, the heads of the queues take
-//! turns: next is whose key would have had the least, in units, when it is served (self-clocked fair queueing, Golestani
-//! 1994). A head whose own limits make it wait takes no turn.
+//! Each key has a queue with a lane for each priority, first come first served in each lane. One waiter at a time is the
+//! head of the queue. Where limits are shared by all keys, the heads of the queues take turns: next is whose key would have
+//! had the least, in units, when it is served (self-clocked fair queueing, Golestani 1994), again for each priority. A head
+//! whose own limits make it wait takes no turn.
 
+mod lane;
+mod ticket;
+
+use super::priority::{Credits, Priority, Shares};
 use crate::Key;
+use lane::{Lane, Waiter};
 use smallvec::SmallVec;
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    array,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::Waker,
 };
+pub(super) use ticket::{Place, Ticket};
 
 /// Units of each limit.
 pub(super) type Units = SmallVec<[u32; 4]>;
 /// Sums of units of each limit.
 pub(super) type Sums = SmallVec<[u64; 4]>;
-/// When a head is served: what its key has had by then, and who came first.
+/// When a head is served: what the key that is served by then has had, and who came first.
 type Turn = (u64, u64);
+/// Whom to wake, outside of the lock.
+type Wakers = SmallVec<[Waker; 4]>;
 
 /// So many may wait.
 #[derive(Debug, Clone, Copy)]
@@ -29,76 +39,109 @@ pub(super) struct Bounds {
 #[derive(Debug)]
 pub(super) struct Queues {
     bounds: Bounds,
+    shares: Shares,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     queues: HashMap<Key, Queue>,
-    turns: BTreeMap<Turn, Key>,
-    /// What the key that was served last had had by then.
-    served: u64,
+    /// For each priority.
+    turns: [Turns; Priority::COUNT],
+    credits: Credits,
     waiting: usize,
     next_id: u64,
 }
 
+/// The turns of heads of one priority.
 #[derive(Debug, Default)]
-struct Queue {
-    waiters: VecDeque<Waiter>,
-    turn: Option<Turn>,
-    /// What the key has had since its queue was last empty.
-    had: u64,
-    /// The sums of what the waiters cost.
-    sums: Sums,
+struct Turns {
+    heads: BTreeMap<Turn, Key>,
+    /// What the key that was served last had had by then.
+    served: u64,
 }
 
-#[derive(Debug)]
-struct Waiter {
-    id: u64,
-    units: Units,
-    /// Whether it counts against the bounds; whoever only looks does not.
-    waits: bool,
-    waker: Option<Waker>,
+#[derive(Debug, Default)]
+struct Queue {
+    lanes: [Lane; Priority::COUNT],
+    credits: Credits,
+    /// The lane whose first one is the head.
+    head: Option<usize>,
+    /// Whether the head is being charged, so that nobody may overtake it.
+    busy: bool,
+    turn: Option<(usize, Turn)>,
+    /// How many count against the bounds.
+    waiting: usize,
 }
 
 /// There are as many waiting as may.
 #[derive(Debug)]
 pub(super) struct Full;
 
+/// Whoever wants to be let through.
+#[derive(Debug)]
+pub(super) struct Entrant<'a> {
+    pub(super) key: Key,
+    pub(super) priority: Priority,
+    pub(super) units: &'a Units,
+    /// Until when it waits, in nanoseconds.
+    pub(super) deadline: u64,
+}
+
 impl Queues {
-    pub(super) fn new(bounds: Bounds) -> Self {
-        Self { bounds, state: Mutex::default() }
+    pub(super) fn new(bounds: Bounds, shares: Shares) -> Self {
+        Self { bounds, shares, state: Mutex::default() }
     }
 
-    /// Takes a place at the end of a key's queue. At its head nobody waits yet.
-    pub(super) fn enter(self: &Arc<Self>, key: Key, units: &Units) -> Result<Ticket, Full> {
-        let mut state = self.lock();
-        let state = &mut *state;
+    /// Takes a place in a key's queue. At its head nobody waits yet.
+    pub(super) fn enter(self: &Arc<Self>, entrant: &Entrant<'_>) -> Result<Ticket, Full> {
+        let Entrant { key, priority, units, deadline } = *entrant;
+        let (lane, weight) = (priority.number(), weight(units));
+        let mut lock = self.lock();
+        let state = &mut *lock;
         let queue = state.queues.entry(key).or_default();
-        let waits = !queue.waiters.is_empty();
-        if waits {
+        let leads = queue.would_lead(lane, weight);
+        if !leads {
             // A queue that is there holds somebody, so it need not be removed again.
-            let head = usize::from(queue.waiters.front().is_some_and(|head| head.waits));
-            self.bounds.allow(queue.waiters.len() - 1 + head, state.waiting)?;
+            self.bounds.allow(queue.waiting, state.waiting)?;
+            queue.waiting += 1;
             state.waiting += 1;
         }
         let id = state.next_id;
         state.next_id += 1;
-        queue.sums.resize(units.len().max(queue.sums.len()), 0);
-        for (sum, units) in queue.sums.iter_mut().zip(units) {
-            *sum += u64::from(*units);
-        }
-        queue.waiters.push_back(Waiter { id, units: units.clone(), waits, waker: None });
-        Ok(Ticket { queues: self.clone(), key, id, served: false })
+        let waiter =
+            Waiter { id, units: units.clone(), weight, deadline, waits: !leads, expired: false, waker: None };
+        queue.lanes[lane].push(waiter);
+        let wakers = if leads { state.elect(key) } else { state.lend(key, lane) };
+        drop(lock);
+        wake(wakers);
+        Ok(Ticket { queues: self.clone(), key, lane, id, served: false })
     }
 
-    /// What all that wait for a key cost together.
-    pub(super) fn sums(&self, key: Key) -> Sums {
-        self.lock().queues.get(&key).map(|queue| queue.sums.clone()).unwrap_or_default()
+    /// What all that would go before a newcomer cost together.
+    pub(super) fn sums(&self, key: Key, priority: Priority) -> Sums {
+        let state = self.lock();
+        let lanes = state.queues.get(&key).map(|queue| &queue.lanes[..=priority.number()]);
+        lane::sum(lanes.into_iter().flatten())
     }
 
     pub(super) fn waiting(&self) -> usize {
         self.lock().waiting
+    }
+
+    /// Tells those of a key whose time is over, and answers with when the next one's will be.
+    pub(super) fn expire(&self, key: Key, now: u64) -> u64 {
+        let mut state = self.lock();
+        let Some(queue) = state.queues.get_mut(&key) else { return u64::MAX };
+        let (mut wakers, mut next) = (Wakers::new(), u64::MAX);
+        for (number, lane) in queue.lanes.iter_mut().enumerate() {
+            // The head minds its own time.
+            let behind = usize::from(queue.head == Some(number));
+            next = next.min(lane.expire(behind, now, &mut wakers));
+        }
+        drop(state);
+        wake(wakers);
+        next
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -113,147 +156,131 @@ impl Bounds {
     }
 }
 
-/// A place in a queue, which is left when this is dropped.
-#[derive(Debug)]
-pub(super) struct Ticket {
-    queues: Arc<Queues>,
-    key: Key,
-    id: u64,
-    served: bool,
-}
-
-impl Ticket {
-    /// Ready at the head of the key's queue.
-    pub(super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.queues.lock();
-        let Some(queue) = state.queues.get_mut(&self.key) else { return Poll::Ready(()) };
-        if queue.waiters.front().is_none_or(|waiter| waiter.id == self.id) {
-            return Poll::Ready(());
-        }
-        if let Ok(place) = queue.waiters.binary_search_by_key(&self.id, |waiter| waiter.id) {
-            queue.waiters[place].wake_by(cx);
-        }
-        Poll::Pending
+impl Queue {
+    /// The lane whose first one should be the head.
+    fn first(&self) -> Option<usize> {
+        self.credits.next(self.lanes.each_ref().map(Lane::weight))
     }
 
-    /// Ready when the head's turn at the shared limits has come.
-    pub(super) fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.queues.lock();
-        let State { queues, turns, served, .. } = &mut *state;
-        let Some(queue) = queues.get_mut(&self.key) else { return Poll::Ready(()) };
-        let Some(head) = queue.waiters.front_mut() else { return Poll::Ready(()) };
-        let turn = *queue.turn.get_or_insert_with(|| {
-            let most = head.units.iter().copied().max().unwrap_or(0);
-            let turn = (queue.had.max(*served).saturating_add(most.into()), self.id);
-            turns.insert(turn, self.key);
-            turn
-        });
-        if turns.first_key_value().is_none_or(|(first, _)| *first == turn) {
-            return Poll::Ready(());
-        }
-        head.wake_by(cx);
-        Poll::Pending
+    /// Whether a newcomer would be the head.
+    fn would_lead(&self, lane: usize, weight: u32) -> bool {
+        let mut firsts = self.lanes.each_ref().map(Lane::weight);
+        let is_first = firsts[lane].is_none();
+        firsts[lane].get_or_insert(weight);
+        is_first && !self.busy && self.credits.next(firsts) == Some(lane)
     }
 
-    /// Lets the others go first, as long as the key's own limits make it wait.
-    pub(super) fn pass_turn(&self) {
-        let mut state = self.queues.lock();
-        let turn = state.queues.get_mut(&self.key).and_then(|queue| queue.turn.take());
-        let next = turn.and_then(|turn| state.end_turn(turn));
-        drop(state);
-        wake([next, None]);
+    fn head(&mut self) -> Option<&mut Waiter> {
+        self.lanes.get_mut(self.head?)?.first_mut()
     }
 
-    /// Counts the head among those that wait.
-    pub(super) fn stay(&self) -> Result<(), Full> {
-        let mut state = self.queues.lock();
-        let State { queues, waiting, .. } = &mut *state;
-        let Some(queue) = queues.get_mut(&self.key) else { return Ok(()) };
-        if queue.waiters.front().is_none_or(|head| head.waits) {
-            return Ok(());
-        }
-        // All that came after it wait.
-        self.queues.bounds.allow(queue.waiters.len() - 1, *waiting)?;
-        *waiting += 1;
-        if let Some(head) = queue.waiters.front_mut() {
-            head.waits = true;
-        }
-        Ok(())
+    /// The most urgent priority of those that wait.
+    fn class(&self) -> Option<usize> {
+        self.lanes.iter().position(|lane| !lane.is_empty())
     }
 
-    /// What those who are ahead in the queue cost.
-    pub(super) fn ahead(&self) -> Sums {
-        let state = self.queues.lock();
-        let mut sums = Sums::new();
-        let Some(queue) = state.queues.get(&self.key) else { return sums };
-        sums.clone_from(&queue.sums);
-        for waiter in queue.waiters.iter().rev().take_while(|waiter| waiter.id >= self.id) {
-            for (sum, units) in sums.iter_mut().zip(&waiter.units) {
-                *sum -= u64::from(*units);
-            }
-        }
-        sums
-    }
-
-    /// Leaves as one that was served.
-    pub(super) fn serve(mut self) {
-        self.served = true;
+    fn is_empty(&self) -> bool {
+        self.class().is_none()
     }
 }
 
 impl State {
-    /// Takes a ticket's place away, and answers with whom to wake.
-    fn leave(&mut self, ticket: &Ticket) -> [Option<Waker>; 2] {
-        let Some(queue) = self.queues.get_mut(&ticket.key) else { return [None, None] };
-        let place = queue.waiters.binary_search_by_key(&ticket.id, |waiter| waiter.id);
-        let Some((place, gone)) = place.ok().and_then(|place| Some((place, queue.waiters.remove(place)?)))
-        else {
-            return [None, None];
+    /// Finds out who is the head of a queue, and answers with whom to wake for it.
+    fn elect(&mut self, key: Key) -> Wakers {
+        let mut wakers = Wakers::new();
+        let Some(queue) = self.queues.get_mut(&key).filter(|queue| !queue.busy) else { return wakers };
+        let first = queue.first();
+        if queue.head == first {
+            return wakers;
+        }
+        let turn = queue.turn.take();
+        // Who is overtaken waits from now on, if it did not before.
+        if let Some(overtaken) = queue.head().filter(|head| !head.waits) {
+            overtaken.waits = true;
+            queue.waiting += 1;
+            self.waiting += 1;
+        }
+        queue.head = first;
+        wakers.extend(queue.head().and_then(|head| head.waker.take()));
+        wakers.extend(turn.and_then(|turn| self.end_turn(turn)));
+        wakers
+    }
+
+    /// Whoever is held up by a less urgent head lends it its priority, or it would wait for others' less urgent ones. The
+    /// head takes another turn then.
+    fn lend(&mut self, key: Key, lane: usize) -> Wakers {
+        let queue = self.queues.get_mut(&key);
+        let Some(queue) = queue.filter(|queue| queue.turn.is_some_and(|(class, _)| class > lane)) else {
+            return Wakers::new();
         };
-        self.waiting -= usize::from(gone.waits);
-        for (sum, units) in queue.sums.iter_mut().zip(&gone.units) {
-            *sum -= u64::from(*units);
-        }
-        let turn = if place == 0 { queue.turn.take() } else { None };
-        if let Some((had, _)) = turn.filter(|_| ticket.served) {
-            queue.had = had;
-            self.served = had;
-        }
-        let next = queue.waiters.front_mut().filter(|_| place == 0).and_then(|head| head.waker.take());
-        if queue.waiters.is_empty() {
-            self.queues.remove(&ticket.key);
-        }
-        [next, turn.and_then(|turn| self.end_turn(turn))]
+        let (turn, head) = (queue.turn.take(), queue.head().and_then(|head| head.waker.take()));
+        let next = turn.and_then(|turn| self.end_turn(turn));
+        head.into_iter().chain(next).collect()
     }
 
     /// Ends a turn, and answers with whom to wake.
-    fn end_turn(&mut self, turn: Turn) -> Option<Waker> {
-        let was_first = self.turns.first_key_value().is_some_and(|(first, _)| *first == turn);
-        self.turns.remove(&turn);
-        let (_, key) = self.turns.first_key_value().filter(|_| was_first)?;
-        self.queues.get_mut(key)?.waiters.front_mut()?.waker.take()
+    fn end_turn(&mut self, (class, turn): (usize, Turn)) -> Option<Waker> {
+        self.turns[class].heads.remove(&turn);
+        let (_, key) = self.next_turn()?;
+        self.queues.get_mut(&key)?.head()?.waker.take()
     }
-}
 
-impl Waiter {
-    fn wake_by(&mut self, cx: &Context<'_>) {
-        match &mut self.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            waker => *waker = Some(cx.waker().clone()),
+    /// Whose turn is next.
+    fn next_turn(&self) -> Option<(Turn, Key)> {
+        let first = self.turns.each_ref().map(|turns| turns.heads.first_key_value());
+        let weights = first.map(|first| {
+            let (_, key) = first?;
+            let queue = self.queues.get(key)?;
+            queue.lanes[queue.head?].weight()
+        });
+        first[self.credits.next(weights)?].map(|(turn, key)| (*turn, *key))
+    }
+
+    /// Takes a ticket's place away, and answers with whom to wake.
+    fn leave(&mut self, ticket: &Ticket, shares: Shares) -> Wakers {
+        let mut wakers = Wakers::new();
+        let Some(queue) = self.queues.get_mut(&ticket.key) else { return wakers };
+        let waited: [bool; Priority::COUNT] = array::from_fn(|lane| !queue.lanes[lane].is_empty());
+        let leads = queue.head == Some(ticket.lane) && queue.lanes[ticket.lane].is_first(ticket.id);
+        let Some(gone) = queue.lanes[ticket.lane].remove(ticket.id) else { return wakers };
+        queue.waiting -= usize::from(gone.waits);
+        self.waiting -= usize::from(gone.waits);
+        if ticket.served {
+            queue.credits.went(shares, ticket.lane, gone.weight, waited);
         }
+        if queue.lanes[ticket.lane].is_empty() {
+            queue.credits.forget(ticket.lane);
+        }
+        if leads {
+            (queue.head, queue.busy) = (None, false);
+            let turn = queue.turn.take();
+            if let Some((class, (had, _))) = turn.filter(|_| ticket.served) {
+                self.turn_went(class, had, gone.weight, shares);
+            }
+            wakers.extend(turn.and_then(|turn| self.end_turn(turn)));
+        }
+        // Where another one is the first of its lane now, that may be due.
+        wakers.extend(self.elect(ticket.key));
+        if self.queues.get(&ticket.key).is_some_and(Queue::is_empty) {
+            self.queues.remove(&ticket.key);
+        }
+        wakers
+    }
+
+    /// Takes note of units that went in a turn.
+    fn turn_went(&mut self, class: usize, had: u64, units: u32, shares: Shares) {
+        let waited = self.turns.each_ref().map(|turns| !turns.heads.is_empty());
+        self.turns[class].served = had;
+        self.credits.went(shares, class, units, waited);
     }
 }
 
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let wakers = self.queues.lock().leave(self);
-        wake(wakers);
-    }
+/// What a send counts among others: the units of the limit that it costs most of.
+fn weight(units: &Units) -> u32 {
+    units.iter().copied().max().unwrap_or(0)
 }
 
 /// Outside of the lock, because a waker may poll at once.
-fn wake(wakers: [Option<Waker>; 2]) {
-    for waker in wakers.into_iter().flatten() {
-        waker.wake();
-    }
+fn wake(wakers: Wakers) {
+    wakers.into_iter().for_each(Waker::wake);
 }

@@ -1,4 +1,5 @@
-use super::{timer, told};
+use super::{feedback::told, timer};
+use crate::{Event, Observe, observe::trace};
 use http::{Method, Request, Response, StatusCode};
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 use tower::retry::{
@@ -34,6 +35,8 @@ pub struct Retry<E> {
     tries: u32,
     max_time: Duration,
     max_told: Duration,
+    stretch: Arc<dyn Fn() -> f64 + Send + Sync>,
+    observers: Vec<Arc<dyn Observe>>,
     course: Course,
 }
 
@@ -66,6 +69,8 @@ impl<E> Retry<E> {
             tries: 3,
             max_time: Duration::from_secs(30),
             max_told: Duration::from_secs(60),
+            stretch: Arc::new(|| 1.0),
+            observers: Vec::new(),
             course: Course::default(),
         }
     }
@@ -111,22 +116,43 @@ impl<E> Retry<E> {
         Self { budget: Arc::new(budget), ..self }
     }
 
-    /// How long to wait before the next try, unless there is none.
-    fn next(&mut self, told: Option<Duration>) -> Option<Duration> {
+    /// Makes backoffs so many times as long, as a closure says before each, up to the longest: by signals of a
+    /// [`Pacer`](crate::Pacer::signals), say, such as the number of rebalances.
+    pub fn stretch(self, times: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
+        Self { stretch: Arc::new(times), ..self }
+    }
+
+    /// Tells `observer` of retries, and of requests that are given up, beside the `tracing` events that are always there.
+    pub fn observe(mut self, observer: impl Observe) -> Self {
+        self.observers.push(Arc::new(observer));
+        self
+    }
+
+    fn tell(&self, event: &Event<'_>) {
+        trace(event);
+        self.observers.iter().for_each(|observer| observer.observe(event));
+    }
+
+    /// How long to wait before the next try, or why there is none.
+    fn next(&mut self, told: Option<Duration>) -> Result<Duration, &'static str> {
         let start = *self.course.start.get_or_insert_with(timer::now);
-        if self.course.retries.saturating_add(1) >= self.tries
-            || told.is_some_and(|told| told > self.max_told)
-        {
-            return None;
+        if self.course.retries.saturating_add(1) >= self.tries {
+            return Err("no tries are left");
+        }
+        if told.is_some_and(|told| told > self.max_told) {
+            return Err("the answer asks for too long a wait");
         }
         let backoff = self.draw();
         let wait = told.unwrap_or_default().saturating_add(backoff);
-        if start.elapsed().saturating_add(wait) > self.max_time || !self.budget.withdraw() {
-            return None;
+        if start.elapsed().saturating_add(wait) > self.max_time {
+            return Err("no time is left");
+        }
+        if !self.budget.withdraw() {
+            return Err("the budget is spent");
         }
         self.course.retries += 1;
         self.course.backoff = backoff;
-        Some(wait)
+        Ok(wait)
     }
 
     fn draw(&self) -> Duration {
@@ -136,7 +162,11 @@ impl<E> Retry<E> {
             let doubled = 1u32.checked_shl(self.course.retries).unwrap_or(u32::MAX);
             (Duration::ZERO, self.first.saturating_mul(doubled))
         };
-        let [low, high] = [low, high].map(|time| nanos(time.min(self.longest)));
+        let times = (self.stretch)();
+        let times = if times.is_finite() { times.max(0.0) } else { 1.0 };
+        let longest = nanos(self.longest);
+        // The conversion saturates.
+        let [low, high] = [low, high].map(|time| ((nanos(time) as f64 * times) as u64).min(longest));
         Duration::from_nanos(fastrand::u64(low..=high))
     }
 }
@@ -164,8 +194,16 @@ impl<B: Clone, T, E> Policy<Request<B>, Response<T>, E> for Retry<E> {
             self.budget.deposit();
             return None;
         }
-        let wait = self.next(told)?;
-        Some(Box::pin(timer::sleep(wait)))
+        match self.next(told) {
+            Ok(wait) => {
+                self.tell(&Event::Retried { next: self.course.retries.saturating_add(1), wait });
+                Some(Box::pin(timer::sleep(wait)))
+            }
+            Err(reason) => {
+                self.tell(&Event::GivenUp { tries: self.course.retries.saturating_add(1), reason });
+                None
+            }
+        }
     }
 
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
@@ -179,6 +217,8 @@ impl<E> Clone for Retry<E> {
             statuses: self.statuses.clone(),
             errors: self.errors.clone(),
             budget: self.budget.clone(),
+            stretch: self.stretch.clone(),
+            observers: self.observers.clone(),
             ..*self
         }
     }

@@ -1,4 +1,4 @@
-use super::{Divert, PaceLayer, Reject, SendError, SendFuture};
+use super::{Divert, Judge, PaceLayer, Reject, SendError, SendFuture, Unjudged};
 use std::{
     fmt, mem,
     task::{Context, Poll},
@@ -8,13 +8,13 @@ use tower_service::Service;
 /// The service that [`PaceLayer`] makes.
 ///
 /// It is as ready as the service inside, and never waits in `poll_ready`, which cannot see the request.
-pub struct Pace<S, R, D = Reject> {
+pub struct Pace<S, R, D = Reject, J = Unjudged> {
     inner: S,
-    layer: PaceLayer<R, D>,
+    layer: PaceLayer<R, D, J>,
 }
 
-impl<S, R, D> Pace<S, R, D> {
-    pub(super) const fn new(inner: S, layer: PaceLayer<R, D>) -> Self {
+impl<S, R, D, J> Pace<S, R, D, J> {
+    pub(super) const fn new(inner: S, layer: PaceLayer<R, D, J>) -> Self {
         Self { inner, layer }
     }
 
@@ -24,14 +24,15 @@ impl<S, R, D> Pace<S, R, D> {
     }
 }
 
-impl<S, R, D> Service<R> for Pace<S, R, D>
+impl<S, R, D, J> Service<R> for Pace<S, R, D, J>
 where
     S: Service<R> + Clone,
     D: Divert<R, S::Response, S::Error> + Clone,
+    J: Judge<S::Response, S::Error> + Clone,
 {
     type Response = S::Response;
     type Error = SendError<S::Error>;
-    type Future = SendFuture<S, R, D>;
+    type Future = SendFuture<S, R, D, J>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx).map_err(SendError::Inner)
@@ -46,13 +47,13 @@ where
     }
 }
 
-impl<S: Clone, R, D: Clone> Clone for Pace<S, R, D> {
+impl<S: Clone, R, D: Clone, J: Clone> Clone for Pace<S, R, D, J> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), layer: self.layer.clone() }
     }
 }
 
-impl<S: fmt::Debug, R, D> fmt::Debug for Pace<S, R, D> {
+impl<S: fmt::Debug, R, D, J> fmt::Debug for Pace<S, R, D, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pace").field("inner", &self.inner).field("layer", &self.layer).finish()
     }

@@ -13,6 +13,16 @@ pub(super) async fn wait(time: Duration, mut done: impl FnMut(&mut Context<'_>) 
     poll_fn(|cx| if done(cx).is_ready() { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }).await;
 }
 
+/// Waits for `future`, but no longer than for `end`.
+pub(super) async fn first<F: Future>(future: F, end: impl Future) -> Option<F::Output> {
+    let (mut future, mut end) = (pin!(future), pin!(end));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Pending => end.as_mut().poll(cx).map(|_| None),
+        ready => ready.map(Some),
+    })
+    .await
+}
+
 /// Runs what nobody waits for any more; nothing where there is no runtime.
 pub(super) fn go_on(future: impl Future<Output = ()> + Send + 'static) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -20,11 +30,11 @@ pub(super) fn go_on(future: impl Future<Output = ()> + Send + 'static) {
     }
 }
 
+pub(super) use tokio::time::Instant;
 #[cfg(feature = "retry")]
-pub(super) use tokio::time::{Instant, sleep};
+pub(super) use tokio::time::sleep;
 
-/// The time by which retries are counted.
-#[cfg(feature = "retry")]
+/// The time by which retries and batches are counted.
 pub(super) fn now() -> Instant {
     Instant::now()
 }

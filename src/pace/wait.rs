@@ -1,14 +1,16 @@
 //! The way of one send: its place in the queue, its turn, the charge.
 
 use super::{
-    PaceError, Rejected,
+    PaceError, Priority,
+    feedback::{Control, Room},
+    look::{Look, failed},
     pacer::Shared,
-    queue::{Full, Sums, Ticket},
+    queue::{Entrant, Full, Place, Sums, Ticket},
     spacing::nanos,
     timer::{go_on, wait},
 };
 use crate::{
-    Decision, Place, StoreError,
+    Decision, Event, StoreError,
     limiter::{Paced, Question},
     store::Asked,
 };
@@ -41,38 +43,75 @@ impl Patience {
 
 /// Nobody sleeps longer than this without looking again, because quotas may change meanwhile.
 const LONGEST_SLEEP: u64 = 1_000_000_000;
+/// The same for whoever waits for room: who was woken for it may have left meanwhile.
+const LONGEST_ROOM: u64 = 50_000_000;
+
+/// Something to be sent, and how long it may wait.
+pub(super) struct Send {
+    /// Boxed, because it is moved often.
+    pub(super) paced: Box<Paced>,
+    pub(super) priority: Priority,
+    pub(super) patience: Patience,
+    /// Whether it is known when it is no longer on its way, so that it takes room.
+    pub(super) takes_room: bool,
+}
+
+/// What was let through, with the room that it takes.
+pub(super) type Passed = (Decision, Option<Room>);
 
 /// Waits for a place, a turn and the limits, and charges them.
-pub(super) async fn pass(shared: &Shared, paced: &Paced, patience: Patience) -> Result<Decision, PaceError> {
+pub(super) async fn pass(shared: &Shared, send: Send) -> Result<Passed, PaceError> {
+    let Send { mut paced, priority, patience, takes_room } = send;
+    // What few need is boxed, because a future is as large as all that it may wait for, and many may wait.
+    if paced.is_looked_up() {
+        Box::pin(paced.look_up()).await?;
+    }
     if paced.shadow {
-        return watch(shared, paced, patience).await;
+        return Box::pin(watch(shared, &mut paced, patience)).await.map(|decision| (decision, None));
     }
     let start = paced.now();
+    if let Some(share) = shared.control.as_ref().and_then(|control| control.sheds(start)) {
+        paced.tell(&Event::Shed { share });
+        return Err(PaceError::Shed);
+    }
     let deadline = start.saturating_add(patience.most());
-    let ticket = match shared.queues.enter(paced.key, &paced.units) {
-        Ok(ticket) => ticket,
-        Err(Full) => return Err(full(shared, paced, patience).await),
-    };
+    let ticket =
+        match shared.queues.enter(&Entrant { key: paced.key, priority, units: &paced.units, deadline }) {
+            Ok(ticket) => ticket,
+            Err(Full) => return Err(Box::pin(full(shared, &mut paced, priority, patience)).await),
+        };
     if !matches!(patience, Patience::Endless) {
         let ahead = ticket.ahead();
         if ahead.iter().any(|units| *units > 0) {
-            let look = Look::at(shared, paced, ahead).await?;
+            let look = Box::pin(Look::at(shared, &mut paced, ahead)).await?;
             if paced.now().saturating_add(look.wait()) > deadline {
-                return Err(look.reject(paced, PaceError::Limited));
+                return Err(look.reject(&paced, PaceError::Limited));
             }
         }
     }
-    poll_fn(|cx| ticket.poll_head(cx)).await;
-    let mut head = Head { shared, paced, ticket, deadline, due: None };
-    let decision = head.lead(matches!(patience, Patience::None)).await?;
-    let waited = head.due.map(|_| Duration::from_nanos(paced.now().saturating_sub(start)));
-    head.ticket.serve();
+    let only_tries = matches!(patience, Patience::None);
+    let mut head = Head {
+        shared,
+        paced,
+        ticket,
+        deadline,
+        only_tries,
+        takes_room,
+        room: None,
+        due: None,
+        waited: false,
+    };
+    head.place().await;
+    let decision = Box::pin(head.lead()).await?;
+    let Head { paced, ticket, waited, room, .. } = head;
+    ticket.serve();
+    let waited = waited.then(|| Duration::from_nanos(paced.now().saturating_sub(start)));
     paced.report_passed(&decision, waited);
-    Ok(decision)
+    Ok((decision, room))
 }
 
 /// Lets something pass at once, and tells what would have become of it.
-async fn watch(shared: &Shared, paced: &Paced, patience: Patience) -> Result<Decision, PaceError> {
+async fn watch(shared: &Shared, paced: &mut Paced, patience: Patience) -> Result<Decision, PaceError> {
     let look = Look::at(shared, paced, Sums::new()).await?;
     let mut decision = paced.take().await.map_err(|error| failed(paced, error))?;
     decision.refuse_for(|number, _| look.waits.get(number).copied().flatten().unwrap_or(0));
@@ -88,8 +127,8 @@ async fn watch(shared: &Shared, paced: &Paced, patience: Patience) -> Result<Dec
 }
 
 /// What becomes of a send for which there is no place in the queue.
-async fn full(shared: &Shared, paced: &Paced, patience: Patience) -> PaceError {
-    let ahead = shared.queues.sums(paced.key);
+async fn full(shared: &Shared, paced: &mut Paced, priority: Priority, patience: Patience) -> PaceError {
+    let ahead = shared.queues.sums(paced.key, priority);
     match Look::at(shared, paced, ahead).await {
         Ok(look) if matches!(patience, Patience::None) => look.reject(paced, PaceError::Limited),
         Ok(look) => look.reject(paced, PaceError::Full),
@@ -97,67 +136,141 @@ async fn full(shared: &Shared, paced: &Paced, patience: Patience) -> PaceError {
     }
 }
 
-/// The first in the queue of its key.
+/// One that is in the queue of its key, and the head of it sooner or later.
 struct Head<'a> {
     shared: &'a Shared,
-    paced: &'a Paced,
+    paced: Box<Paced>,
     ticket: Ticket,
     deadline: u64,
+    only_tries: bool,
+    takes_room: bool,
+    room: Option<Room>,
     /// When it could have gone if timers were exact, and when each limit had drained.
     due: Option<(u64, SmallVec<[u64; 4]>)>,
+    waited: bool,
 }
 
 impl Head<'_> {
-    async fn lead(&mut self, only_tries: bool) -> Result<Decision, PaceError> {
+    async fn lead(&mut self) -> Result<Decision, PaceError> {
         loop {
-            let mut look = Look::at(self.shared, self.paced, Sums::new()).await?;
+            let place = self.place().await;
+            let ahead = if place == Place::Head { Sums::new() } else { self.ticket.ahead() };
+            let mut look = Look::at(self.shared, &mut self.paced, ahead).await?;
             let now = self.paced.now();
             let contends = self.shared.takes_turns && look.own == 0;
             let has_turn = !contends || self.has_turn().await;
-            if look.wait() == 0 && has_turn {
+            let may_go = look.wait() == 0 && has_turn && place == Place::Head;
+            let has_room = !may_go || self.has_room().await;
+            if may_go && has_room {
                 match self.charge().await? {
                     Some(decision) => return Ok(decision),
-                    None => continue, // somebody else charged meanwhile
+                    None => continue, // somebody else charged meanwhile, or overtook it
                 }
             }
             if !has_turn {
                 look.mind_turns();
             }
-            if only_tries || now.saturating_add(look.wait()) > self.deadline {
-                return Err(look.reject(self.paced, PaceError::Limited));
+            let is_late = now.saturating_add(look.wait()) > self.deadline;
+            if !has_room && (self.only_tries || now >= self.deadline) {
+                return Err(look.reject(&self.paced, PaceError::Full));
+            }
+            if self.only_tries || place == Place::Expired || is_late {
+                return Err(look.reject(&self.paced, PaceError::Limited));
             }
             if self.ticket.stay().is_err() {
-                return Err(look.reject(self.paced, PaceError::Full));
+                return Err(look.reject(&self.paced, PaceError::Full));
             }
-            self.sleep(&look, now, has_turn).await;
+            if has_room {
+                self.sleep(&look, now, has_turn).await;
+            } else {
+                self.wait_for_room(now).await;
+            }
+            // What the client may do can have changed meanwhile.
+            if self.paced.is_looked_up() {
+                self.paced.look_up().await?;
+            }
         }
+    }
+
+    /// Waits to be the head; sometimes it is overtaken and has to wait again.
+    async fn place(&mut self) -> Place {
+        let Self { ticket, waited, due, room, .. } = self;
+        poll_fn(|cx| {
+            let place = ticket.poll_head(cx);
+            if place.is_pending() {
+                // Whoever went before has changed when this one can go.
+                (*waited, *due, *room) = (true, None, None);
+            }
+            place
+        })
+        .await
     }
 
     async fn has_turn(&self) -> bool {
         poll_fn(|cx| Poll::Ready(self.ticket.poll_turn(cx).is_ready())).await
     }
 
+    async fn has_room(&mut self) -> bool {
+        let control = self.shared.control.as_ref().filter(|_| self.takes_room && self.room.is_none());
+        let Some(control) = control else { return true };
+        poll_fn(|cx| {
+            let room = control.poll_room(cx);
+            let has_room = room.is_ready();
+            if let Poll::Ready(room) = room {
+                self.room = room;
+            }
+            Poll::Ready(has_room)
+        })
+        .await
+    }
+
+    async fn wait_for_room(&mut self, now: u64) {
+        let Some(control) = &self.shared.control else { return };
+        control.press(now);
+        self.waited = true;
+        self.due = None;
+        let expiry = self.shared.queues.expire(self.paced.key, now).min(self.deadline);
+        let time = Duration::from_nanos(expiry.saturating_sub(now).clamp(1, LONGEST_ROOM));
+        let room = &mut self.room;
+        wait(time, |cx| control.poll_room(cx).map(|taken| *room = taken)).await;
+    }
+
     async fn sleep(&mut self, look: &Look, now: u64, has_turn: bool) {
+        if let Some(control) = &self.shared.control {
+            control.press(now);
+        }
+        self.waited = true;
         if look.own > 0 {
             self.ticket.pass_turn();
         }
+        let expiry = self.shared.queues.expire(self.paced.key, now).saturating_sub(now).max(1);
+        let longest = LONGEST_SLEEP.min(expiry);
         if has_turn {
             self.due = Some((now.saturating_add(look.wait()), look.drained(now)));
-            let time = Duration::from_nanos(look.wait().min(LONGEST_SLEEP));
+            let time = Duration::from_nanos(look.wait().min(longest));
             return wait(time, |_| Poll::Pending).await;
         }
         self.due = Some((u64::MAX, SmallVec::new()));
-        let time = Duration::from_nanos(self.deadline.saturating_sub(now).min(LONGEST_SLEEP));
+        let time = Duration::from_nanos(self.deadline.saturating_sub(now).min(longest));
         wait(time, |cx| self.ticket.poll_turn(cx)).await;
     }
 
-    /// Charges the limits, and gives back what a late timer cost.
+    /// Charges the limits, and gives back what a late timer cost. Nobody overtakes it meanwhile.
     async fn charge(&self) -> Result<Option<Decision>, PaceError> {
-        let decision = InFlight(Some(self.paced.take())).await;
-        let decision = decision.map_err(|error| failed(self.paced, error))?;
-        if !decision.is_allowed() {
+        if !self.ticket.begin() {
             return Ok(None);
         }
+        let Some(claim) = Claim::new(self.shared, &self.paced) else {
+            self.ticket.end();
+            return Ok(None);
+        };
+        let decision = InFlight(Some(self.paced.take())).await;
+        let decision = decision.map_err(|error| failed(&self.paced, error))?;
+        if !decision.is_allowed() {
+            self.ticket.end();
+            return Ok(None);
+        }
+        claim.keep();
         if let Some((due, drained)) = &self.due {
             let now = self.paced.now();
             self.paced.forgive(&decision, |number, Asked { charge, reading, .. }| {
@@ -172,70 +285,28 @@ impl Head<'_> {
     }
 }
 
-/// What the limits say, and how long that means to wait, in nanoseconds.
-struct Look {
-    decision: Decision,
-    /// For each limit; nothing where it never fits.
-    waits: SmallVec<[Option<u64>; 4]>,
-    /// The longest wait of limits that are the key's own, and of those that all share.
-    own: u64,
-    shared: u64,
-}
+/// Leave to go from what is known of the other side, which is given back unless it is kept.
+struct Claim<'a>(Option<(&'a Control, &'a Paced)>);
 
-impl Look {
-    /// # Errors
-    ///
-    /// If the store fails, or a limit never admits what it costs.
-    async fn at(shared: &Shared, paced: &Paced, ahead: Sums) -> Result<Self, PaceError> {
-        let decision = paced.peek().await.map_err(|error| failed(paced, error))?;
-        let spacing = shared.settings.spacing;
-        let mut look = Self { decision, waits: SmallVec::new(), own: 0, shared: 0 };
-        for (number, Asked { charge, reading, .. }) in look.decision.charged.asked.iter().enumerate() {
-            let ahead = ahead.get(number).copied().unwrap_or(0);
-            let wait = spacing.wait(charge.rate, *reading, ahead, paced.units[number]);
-            let longest = match charge.place {
-                Place::Client(_) => &mut look.own,
-                Place::Shared(_) => &mut look.shared,
-            };
-            *longest = (*longest).max(wait.unwrap_or(0));
-            look.waits.push(wait);
-        }
-        if look.waits.contains(&None) && !paced.shadow {
-            return Err(look.reject(paced, PaceError::TooLarge));
-        }
-        Ok(look)
+impl<'a> Claim<'a> {
+    fn new(shared: &'a Shared, paced: &'a Paced) -> Option<Self> {
+        let control = shared.control.as_deref();
+        control
+            .is_none_or(|control| control.claim(paced.now()))
+            .then_some(Self(control.map(|control| (control, paced))))
     }
 
-    fn wait(&self) -> u64 {
-        self.own.max(self.shared)
-    }
-
-    /// When each limit will have drained, or has.
-    fn drained(&self, now: u64) -> SmallVec<[u64; 4]> {
-        let asked = self.decision.charged.asked.iter();
-        asked.map(|asked| now.saturating_add(nanos(asked.reading))).collect()
-    }
-
-    /// Somebody else's turn takes as long as one's own, as far as can be known.
-    fn mind_turns(&mut self) {
-        for (wait, Asked { charge, .. }) in self.waits.iter_mut().zip(&self.decision.charged.asked) {
-            if let (Place::Shared(_), Some(wait)) = (charge.place, wait) {
-                *wait = (*wait).max(charge.rate.interval_ns());
-            }
-        }
-    }
-
-    fn reject(mut self, paced: &Paced, kind: impl Fn(Rejected) -> PaceError) -> PaceError {
-        let waits = &self.waits;
-        self.decision.refuse_for(|number, _| waits.get(number).copied().flatten().unwrap_or(0));
-        paced.report_refused(&self.decision);
-        kind(Rejected::new(self.decision))
+    fn keep(mut self) {
+        self.0 = None;
     }
 }
 
-fn failed(paced: &Paced, error: StoreError) -> PaceError {
-    paced.report_store(&error);
-    PaceError::Store(error)
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if let Some((control, paced)) = self.0 {
+            control.unclaim(paced.now());
+        }
+    }
 }
 
 /// A charge on its way. Where nobody waits for it any more, it is given back once it has been decided.

@@ -7,7 +7,9 @@ use std::time::Duration;
 ///
 /// A banned client gets a 403 on every route, as one on the block list does, and its requests cost nothing and do not
 /// make the ban longer. Only refusals by limits that a client has for itself count: it can do nothing about what
-/// others take of a shared one. The shared client `anonymous` is never banned, nor is the [fallback](crate::Clients::fallback)
+/// others take of a shared one. A request that a rule rejects, because its key is unknown, say, is no refusal: one wrong key
+/// in an office would shut out the whole office. Whoever goes on guessing is banned where a rule by
+/// [address](crate::Source::address) counts these requests too, and refuses them in the end. The shared client `anonymous` is never banned, nor is the [fallback](crate::Clients::fallback)
 /// client except by hand. A registered client is banned by its id, and so with whichever API key it comes.
 ///
 /// ```

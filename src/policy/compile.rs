@@ -3,7 +3,7 @@
 mod registered;
 
 use super::{
-    Ban, CompiledConcurrency, Concurrency, Limit, Policy, Rule, Settle, Shares,
+    Ban, CompiledConcurrency, Concurrency, Limit, Policy, Rule, Settle, Shares, StoreDown,
     cost::{CostKind, Settlement, UnitCost, header_name},
     lists::{Both, LiveLists},
     matcher::{Matcher, Templates},
@@ -94,6 +94,7 @@ pub(crate) struct CompiledLimit {
     /// Its number among the limits whose quota registered clients are granted.
     pub(crate) granted: Option<usize>,
     max_debt: Option<u32>,
+    pub(crate) store_down: StoreDown,
 }
 
 impl CompiledLimit {
@@ -300,6 +301,7 @@ impl Compiler<'_> {
             settle,
             granted: limit.granted.then(|| self.granted()),
             max_debt: limit.max_debt,
+            store_down: limit.store_down,
         };
         self.limits.push(compiled);
     }
@@ -325,11 +327,6 @@ impl Compiler<'_> {
             self.mistakes.push(Mistake::DuplicateLimit { rule, limit });
         }
         is_new
-    }
-
-    /// The number of one more granted limit.
-    fn granted(&self) -> usize {
-        self.limits.iter().filter(|limit| limit.granted.is_some()).count()
     }
 
     fn scope(&mut self, shares: Shares) -> Option<Scope> {

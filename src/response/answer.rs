@@ -85,7 +85,7 @@ impl RefusalStyle {
             Reason::Limited => {
                 ("https://iana.org/assignments/http-problem-types#quota-exceeded", "Quota exceeded")
             }
-            Reason::StoreDown { .. } | Reason::NoRoom => (
+            Reason::StoreDown { .. } | Reason::Overloaded { .. } | Reason::NoRoom => (
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
                 "Temporarily reduced capacity",
             ),
@@ -163,6 +163,7 @@ impl RefusalStyle {
             }
             Reason::OverrideNotAllowed => out.ours("This client may not override its limits."),
             Reason::StoreDown { .. } => out.ours("Requests cannot be counted at the moment."),
+            Reason::Overloaded { .. } => out.ours("What this request needs is not to be had at the moment."),
         }
         if let Some(secs) = refusal.retry_after_secs {
             out.ours(" Try again in ");

@@ -54,11 +54,33 @@ pub enum Reason {
         /// What is wrong and what is accepted, without a full stop.
         detail: String,
     },
+    /// What the request needs from elsewhere cannot be had at the moment: 503.
+    Overloaded {
+        /// When it is worth another try.
+        retry_after: Duration,
+    },
     /// The store cannot be reached and the policy is to refuse then: 503.
     StoreDown {
         /// When the store will be tried again.
         retry_after: Duration,
     },
+}
+
+impl Reason {
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Self::Limited => StatusCode::TOO_MANY_REQUESTS,
+            Self::Blocked
+            | Self::Banned { .. }
+            | Self::ResourceNotAllowed { .. }
+            | Self::OverrideNotAllowed => StatusCode::FORBIDDEN,
+            Self::Unidentified(rejection) => rejection.status(),
+            Self::BadCost { .. } | Self::BadOverride { .. } => StatusCode::BAD_REQUEST,
+            Self::StoreDown { .. } | Self::Overloaded { .. } | Self::NoRoom => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
 }
 
 impl<'a> Refusal<'a> {
@@ -84,7 +106,9 @@ impl<'a> Refusal<'a> {
     fn reckon(&mut self) {
         self.retry_after = match self.reason {
             Reason::Limited => retry_after(self.limits.iter().copied(), self.permits.iter().copied()),
-            Reason::StoreDown { retry_after } | Reason::Banned { retry_after } => Some(retry_after),
+            Reason::StoreDown { retry_after }
+            | Reason::Overloaded { retry_after }
+            | Reason::Banned { retry_after } => Some(retry_after),
             Reason::NoRoom => Some(NO_ROOM_RETRY),
             _ => None,
         };
@@ -101,16 +125,7 @@ impl<'a> Refusal<'a> {
 
     /// The status that the default answer has.
     pub const fn status(&self) -> StatusCode {
-        match self.reason {
-            Reason::Limited => StatusCode::TOO_MANY_REQUESTS,
-            Reason::Blocked
-            | Reason::Banned { .. }
-            | Reason::ResourceNotAllowed { .. }
-            | Reason::OverrideNotAllowed => StatusCode::FORBIDDEN,
-            Reason::Unidentified(rejection) => rejection.status(),
-            Reason::BadCost { .. } | Reason::BadOverride { .. } => StatusCode::BAD_REQUEST,
-            Reason::StoreDown { .. } | Reason::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
-        }
+        self.reason.status()
     }
 
     /// Every limit that was asked, those that would have admitted the request and those that only watch among them.

@@ -1,12 +1,14 @@
 //! Where requests are counted. A store knows keys and rates, never HTTP.
 
 mod charge;
+mod joining;
 mod memory;
 mod reading;
 mod remote;
 
 pub(crate) use charge::{Asked, Fit};
 pub use charge::{Charge, Op, Place};
+pub use joining::{Joining, StoreChange};
 pub(crate) use memory::Memory;
 pub use reading::Reading;
 pub use remote::{Store, StoreError, StoreFuture};

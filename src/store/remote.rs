@@ -1,4 +1,5 @@
-use super::{Charge, Reading};
+use super::{Charge, Joining, Reading};
+use crate::Mistake;
 use std::{error::Error, fmt, pin::Pin};
 
 /// A store outside of the process, or one of your own.
@@ -9,11 +10,28 @@ pub trait Store: Send + Sync + 'static {
     /// Decides a list of charges and answers with a reading for each, in its order.
     ///
     /// The request waits for as long as the future does, so it must end: put a deadline into it, and answer with an error
-    /// when that has passed. A request whose store fails is answered with 503.
+    /// when that has passed. What becomes of a request whose store fails is up to its limits:
+    /// see [`StoreDown`](crate::StoreDown).
     fn charge(&self, charges: Vec<Charge>) -> StoreFuture;
 
     /// Gives back or adds, without an answer. It must not block; a store that needs to wait does so elsewhere.
     fn settle(&self, charges: Vec<Charge>);
+
+    /// Is told once, before anything else, who will count in it.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be; then the limiter is not built.
+    fn join(&self, joining: Joining) -> Result<(), Mistake> {
+        let _ = joining;
+        Ok(())
+    }
+
+    /// How many instances share it, this one among them. While it fails, each of them admits its part of what limits
+    /// with [`StoreDown::Local`](crate::StoreDown::Local) do.
+    fn instances(&self) -> u32 {
+        1
+    }
 }
 
 /// The answer of a [`Store`].

@@ -11,9 +11,10 @@ use std::{
     time::Duration,
 };
 use tidegate::{
-    Costs, Event, Identity, Limiter, PaceError, PaceLayer, Pacer, Policy, Quota, Rule, SendError,
+    Breaker, Costs, Event, Feedback, Identity, Limiter, Outcome, PaceError, PaceLayer, Pacer, Policy,
+    Priority, Quota, Rule, SendError,
 };
-use tokio::time;
+use tokio::{task::JoinHandle, time};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 /// A topic, and how many records.
@@ -22,6 +23,11 @@ type Batch = (&'static str, u32);
 fn layer(pacer: &Pacer) -> PaceLayer<Batch> {
     let layer = PaceLayer::new(pacer.clone(), |(topic, _): &Batch| Identity::name(*topic));
     layer.cost(|(_, records)| Costs::from(*records))
+}
+
+/// Nothing here takes longer.
+async fn within<T>(task: JoinHandle<T>) -> T {
+    time::timeout(Duration::from_secs(60), task).await.unwrap().unwrap()
 }
 
 /// Answers with the millisecond at which it was sent, unless there are no records.
@@ -41,7 +47,7 @@ async fn requests_wait_by_their_key_and_cost() {
     let answers = tokio::spawn(answers);
     settle().await;
     stage.advance(60).await;
-    let answers: Vec<u128> = answers.await.unwrap().into_iter().map(Result::unwrap).collect();
+    let answers: Vec<u128> = within(answers).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(answers, [0, 20, 0, 30, 50]);
     let failed = paced.oneshot(("c", 0)).await.unwrap_err();
     assert_eq!(failed.into_inner().unwrap(), "nothing to send");
@@ -61,7 +67,7 @@ async fn requests_are_rejected_at_once_or_after_the_longest_wait() {
     let third = waiting.oneshot(("a", 1)).now_or_never().unwrap();
     assert!(matches!(third, Err(SendError::Paced(PaceError::Limited(_)))));
     stage.advance(10).await;
-    assert_eq!(second.await.unwrap().unwrap(), 10);
+    assert_eq!(within(second).await.unwrap(), 10);
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,7 +168,7 @@ async fn the_service_that_was_polled_ready_goes_along() {
     assert_eq!(stage.pacer.waiting(), 2);
     stage.advance(20).await;
     for send in sends {
-        send.await.unwrap().unwrap();
+        within(send).await.unwrap();
     }
     assert_eq!(polled.load(Relaxed), 3);
 }
@@ -179,5 +185,64 @@ async fn a_dropped_request_is_not_sent() {
     dropped.abort();
     settle().await;
     stage.advance(10).await;
-    assert_eq!(next.await.unwrap().unwrap(), 10);
+    assert_eq!(within(next).await.unwrap(), 10);
+}
+
+/// What a layer makes of answers goes to its pacer, with the time that they took.
+#[tokio::test(start_paused = true)]
+async fn answers_are_judged() {
+    let (stage, told) = told([own(Quota::per_second(1_000))], |event| match event {
+        Event::Answered { took, refused, error } => Some(format!("{took:?} {refused} {error:?}")),
+        Event::Diverted => Some("diverted".to_owned()),
+        Event::BreakerOpened { error, .. } => Some(format!("opened by {error}")),
+        _ => None,
+    });
+    let stage =
+        stage.with(|pacer| pacer.feedback(Feedback::new().breaker(Breaker::new().budget(2))).unwrap());
+    let clock = stage.clock.clone();
+    let slow = service_fn(move |(_, records): Batch| {
+        clock.advance(Duration::from_millis(records.into()));
+        async move { if records > 10 { Err("too many") } else { Ok(u128::from(records)) } }
+    });
+    let paced = layer(&stage.pacer)
+        .cost(|_| Costs::from(1))
+        .reject()
+        .judge(|answer: Result<&u128, &&str>| match answer {
+            Ok(0) => Outcome::refused(),
+            Ok(_) => Outcome::done(),
+            Err(_) => Outcome::failed("broken"),
+        })
+        .divert(|_: Batch, _: PaceError| async { Ok(0) })
+        .layer(slow);
+    for (records, expected) in [(5, Ok(5)), (0, Ok(0)), (11, Err(())), (12, Err(())), (1, Ok(0))] {
+        let answer = paced.clone().oneshot(("a", records)).now_or_never().unwrap();
+        assert_eq!(answer.map_err(drop), expected);
+        stage.advance(1).await;
+    }
+    let expected = [
+        "Some(5ms) false None",
+        "Some(0ns) true None",
+        "Some(11ms) false Some(\"broken\")",
+        "Some(12ms) false Some(\"broken\")",
+        "opened by broken",
+        "diverted",
+    ];
+    assert_eq!(*told.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn urgent_requests_overtake() {
+    let stage = stage([own(Quota::per_second(100))]);
+    let layer = layer(&stage.pacer)
+        .cost(|_| Costs::from(1))
+        .priority(|(_, records)| if *records > 1 { Priority::High } else { Priority::Low });
+    let paced = layer.layer(producer());
+    let sends = [1, 1, 2].map(|records| tokio::spawn(paced.clone().oneshot(("a", records))));
+    settle().await;
+    stage.advance(20).await;
+    let mut at = Vec::new();
+    for send in sends {
+        at.push(within(send).await.unwrap());
+    }
+    assert_eq!(at, [0, 20, 10]);
 }

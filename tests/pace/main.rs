@@ -2,11 +2,20 @@
 #![cfg(feature = "pace")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod batch;
 mod bounds;
+mod breaker;
+mod feedback;
+#[cfg(feature = "retry")]
+mod gateway;
+mod in_flight;
 mod layer;
 mod model;
 mod order;
+mod priority;
+mod registry;
 #[cfg(feature = "retry")]
 mod retry;
 mod stage;
 mod taking;
+mod turns;

@@ -1,7 +1,14 @@
 //! When things go, and in which order.
 
 use crate::stage::*;
-use std::time::Duration;
+use std::{
+    future::{Future, poll_fn},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tidegate::{Identity, Pacer, Quota};
 use tokio::time;
 
@@ -193,4 +200,26 @@ async fn a_turn_is_passed_on() {
     stage.advance(600).await;
     // The charge took 50 ms of the shared limit too.
     assert_eq!(stage.log(), [("x", 0), ("b", 60), ("a", 505)].map(|(key, at)| (key.to_owned(), at)));
+}
+
+/// A send is polled when it comes, when it is the head or has a turn, and when it goes; not each time that another one goes.
+#[tokio::test(start_paused = true)]
+async fn a_crowd_is_not_woken_for_each_of_its_own() {
+    for (limit, most) in [(own(Quota::per_second(100)), 3), (all(Quota::per_second(100)), 4)] {
+        let stage = stage([limit]);
+        let polls = Arc::new(AtomicUsize::new(0));
+        for number in 0..200 {
+            let (count, key) = (polls.clone(), ["a", "b", "c", "d"][number % 4]);
+            let mut send = Box::pin(stage.pacer.until_ready(key, 1));
+            tokio::spawn(poll_fn(move |cx| {
+                count.fetch_add(1, Relaxed);
+                send.as_mut().poll(cx).map(drop)
+            }));
+        }
+        settle().await;
+        stage.advance(2_100).await;
+        assert_eq!(stage.pacer.waiting(), 0);
+        let polls = polls.load(Relaxed);
+        assert!(polls <= 200 * most, "{polls} polls of 200 sends");
+    }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tidegate::Retry;
+use tidegate::{Event, Retry};
 use tokio::time::Instant;
 use tower::{
     Layer, ServiceExt,
@@ -141,4 +141,65 @@ async fn backoffs_are_spread_over_their_whole_range() {
         let times = sent(unbounded().decorrelated(), Method::GET, &[("status", "503")]).await;
         assert!(times.windows(2).all(|pair| (1_000..=3_002).contains(&(pair[1] - pair[0]))), "{times:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_and_what_is_given_up_are_told() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let out = told.clone();
+    let observe = move |event: &Event<'_>| {
+        out.lock().unwrap().push(match event {
+            Event::Retried { next, wait } => format!("try {next} after {wait:?}"),
+            Event::GivenUp { tries, reason } => format!("given up after {tries}: {reason}"),
+            other => format!("{other:?}"),
+        });
+    };
+    let retry = exact().tries(3).observe(observe);
+    sent(retry.clone(), Method::GET, &[("status", "429"), ("retry-after", "2")]).await;
+    sent(retry.clone(), Method::GET, &[("status", "429"), ("retry-after", "61")]).await;
+    sent(
+        retry.clone().max_time(Duration::from_secs(1)),
+        Method::GET,
+        &[("status", "429"), ("retry-after", "2")],
+    )
+    .await;
+    sent(retry, Method::POST, &[("status", "503")]).await;
+    let expected = [
+        "try 2 after 2s",
+        "try 3 after 2s",
+        "given up after 3: no tries are left",
+        "given up after 1: the answer asks for too long a wait",
+        "given up after 1: no time is left",
+    ];
+    assert_eq!(*told.lock().unwrap(), expected);
+}
+
+/// A signal makes backoffs longer, up to the longest.
+#[tokio::test(start_paused = true)]
+async fn backoffs_are_stretched() {
+    let seconds = Duration::from_secs;
+    for (times, low, high) in
+        [(1.0, 1_000, 3_000), (4.0, 4_000, 10_000), (0.0, 0, 0), (f64::NAN, 1_000, 3_000)]
+    {
+        let retry =
+            Retry::new().decorrelated().backoff(seconds(1), seconds(10)).stretch(move || times).tries(2);
+        for _ in 0..20 {
+            let sent = sent(retry.clone().max_time(seconds(100)), Method::GET, &[("status", "429")]).await;
+            assert!((low..=high + 2).contains(&(sent[1] - sent[0])), "{sent:?} at {times}");
+        }
+    }
+}
+
+/// A thousand clients that failed together do not return together: of the first backoff's second, no tenth has more than a
+/// sixth of them.
+#[tokio::test(start_paused = true)]
+async fn a_thousand_clients_do_not_return_in_step() {
+    let mut tenths = [0u32; 11];
+    for _ in 0..1_000 {
+        let retry = Retry::new().backoff(Duration::from_secs(1), Duration::from_secs(1)).tries(2);
+        let times = sent(retry, Method::GET, &[("status", "503")]).await;
+        tenths[((times[1] - times[0]) / 100) as usize] += 1;
+    }
+    // Of 1,000, 100 in each; six standard deviations are 57.
+    assert!(tenths.iter().all(|count| *count <= 157), "{tenths:?}");
 }

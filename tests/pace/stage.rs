@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tidegate::{Identity, Limit, Limiter, ManualClock, Pacer, Policy, Quota, Rule};
+use tidegate::{
+    Event, Identity, Limit, Limiter, LimiterBuilder, ManualClock, PaceFuture, Pacer, Policy, Quota, Rule,
+};
 use tokio::{task::JoinHandle, time};
 
 /// A pacer, and a clock that moves with tokio's.
@@ -23,10 +25,29 @@ pub(crate) fn stage(limits: impl IntoIterator<Item = Limit>) -> Stage {
 }
 
 pub(crate) fn staged(rule: Rule) -> Stage {
+    staged_by(Policy::new().rule(rule), |builder| builder)
+}
+
+/// With a policy that has a rule `send`.
+pub(crate) fn staged_by(policy: Policy, set: impl FnOnce(LimiterBuilder) -> LimiterBuilder) -> Stage {
     let clock = ManualClock::new();
-    let limiter = Limiter::builder(Policy::new().rule(rule)).clock(clock.clone()).build().unwrap();
+    let limiter = set(Limiter::builder(policy).clock(clock.clone())).build().unwrap();
     let pacer = Pacer::on(&limiter, "send").unwrap();
     Stage { clock, limiter, pacer, log: Arc::default(), start: time::Instant::now() }
+}
+
+/// A pacer with these limits, and a log of what is told.
+pub(crate) fn told(
+    limits: impl IntoIterator<Item = Limit>,
+    note: impl Fn(&Event<'_>) -> Option<String> + Send + Sync + 'static,
+) -> (Stage, Arc<Mutex<Vec<String>>>) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let out = told.clone();
+    let rule = limits.into_iter().fold(Rule::new("send").by_hand(), Rule::limit);
+    let stage = staged_by(Policy::new().rule(rule), |builder| {
+        builder.observe(move |event: &Event<'_>| out.lock().unwrap().extend(note(event)))
+    });
+    (stage, told)
 }
 
 pub(crate) fn own(quota: Quota) -> Limit {
@@ -45,12 +66,16 @@ impl Stage {
 
     /// Starts a send, which has taken its place when this returns.
     pub(crate) async fn send(&self, key: &str, cost: u32) -> JoinHandle<()> {
-        let (future, log, key) = (self.pacer.until_ready(key, cost), self.log.clone(), key.to_owned());
-        let start = self.start;
+        self.watch(key, self.pacer.until_ready(key, cost)).await
+    }
+
+    /// The same for a send that is logged under a name.
+    pub(crate) async fn watch(&self, name: &str, future: PaceFuture) -> JoinHandle<()> {
+        let (log, name, start) = (self.log.clone(), name.to_owned(), self.start);
         let task = tokio::spawn(async move {
             let mark = if future.await.is_ok() { "" } else { "!" };
             let at = u64::try_from(start.elapsed().as_millis()).unwrap();
-            log.lock().unwrap().push((format!("{mark}{key}"), at));
+            log.lock().unwrap().push((format!("{mark}{name}"), at));
         });
         settle().await;
         task

@@ -15,8 +15,8 @@ use tidegate::*;
 #[derive(Clone, Default)]
 pub struct Distant {
     pub near: MemoryRegistry,
-    asked: Arc<AtomicUsize>,
-    down: Arc<AtomicBool>,
+    pub asked: Arc<AtomicUsize>,
+    pub down: Arc<AtomicBool>,
 }
 
 impl Distant {

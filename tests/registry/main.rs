@@ -8,6 +8,7 @@ mod bans;
 mod by_hand;
 mod distant;
 mod granted;
+mod guesses;
 mod live;
 mod overrides;
 mod records;

@@ -35,4 +35,9 @@ impl Compiler<'_> {
             mistake("Rule::resource", reason.to_owned());
         }
     }
+
+    /// The number of one more granted limit.
+    pub(super) fn granted(&self) -> usize {
+        self.limits.iter().filter(|limit| limit.granted.is_some()).count()
+    }
 }

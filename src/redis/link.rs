@@ -1,0 +1,203 @@
+//! What calls go through: the connections while there are any, and the breaker.
+
+use super::{
+    failure::Failure,
+    names::Names,
+    numbers::Numbers,
+    script::{self, Manual, Run},
+    servers::Servers,
+    settings::Timing,
+};
+use crate::{Charge, Joining, ManualClock, Place, Reading, StoreChange};
+use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection};
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{sync::watch, time::timeout};
+
+/// All that charges and the task that keeps the connections share.
+pub(super) struct Link {
+    pub(super) servers: Servers,
+    pub(super) names: Names,
+    pub(super) timing: Timing,
+    pub(super) connections: usize,
+    clock: Option<ManualClock>,
+    state: watch::Sender<State>,
+    /// Calls in a row that failed.
+    failures: AtomicU32,
+    pub(super) numbers: Numbers,
+    /// Whoever counts here, and wants to be told what happens.
+    pub(super) host: OnceLock<Joining>,
+}
+
+/// Whether calls are sent. All but `Up` answer at once.
+#[derive(Clone)]
+pub(super) enum State {
+    /// There is no connection yet, or not any more.
+    Down(Cow<'static, str>),
+    Up(Arc<Wires>),
+    /// The breaker is open: there are connections, and only probes go through.
+    Open(Arc<Wires>),
+    /// Instances with another secret count here.
+    Barred(Failure),
+}
+
+/// Connections to one server, and the hash of our script there.
+pub(super) struct Wires {
+    pub(super) lines: Vec<MultiplexedConnection>,
+    pub(super) script: String,
+}
+
+impl Wires {
+    /// A client's calls go through one connection, so that they arrive in order.
+    fn line(&self, charges: &[Charge]) -> Option<MultiplexedConnection> {
+        let number = match charges.first().map(|charge| charge.place) {
+            Some(Place::Client(key)) => key.lo as usize % self.lines.len().max(1),
+            _ => 0,
+        };
+        self.lines.get(number).cloned()
+    }
+}
+
+impl Link {
+    pub(super) fn new(
+        servers: Servers,
+        names: Names,
+        timing: Timing,
+        connections: usize,
+        clock: Option<ManualClock>,
+    ) -> Self {
+        Self {
+            servers,
+            names,
+            timing,
+            connections,
+            clock,
+            state: watch::Sender::new(State::Down("not connected yet".into())),
+            failures: AtomicU32::new(0),
+            numbers: Numbers::default(),
+            host: OnceLock::new(),
+        }
+    }
+
+    /// The connections, unless nothing is sent now.
+    pub(super) fn wires(&self) -> Result<Arc<Wires>, Failure> {
+        match &*self.state.borrow() {
+            State::Up(wires) => Ok(wires.clone()),
+            State::Down(why) => Err(Failure::NotSent(why.clone())),
+            State::Open(_) => Err(Failure::NotSent("too many calls in a row have failed".into())),
+            State::Barred(failure) => Err(failure.clone()),
+        }
+    }
+
+    pub(super) fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    pub(super) fn enter(&self, state: State) {
+        self.failures.store(0, Relaxed);
+        self.state.send_replace(state);
+    }
+
+    pub(super) fn tell(&self, change: StoreChange<'_>) {
+        if let Some(host) = self.host.get() {
+            host.tell(change);
+        }
+    }
+
+    /// Has a list of charges decided. Nothing is ever sent twice, unless Redis has said that it did nothing.
+    ///
+    /// It must be called within a runtime, for the sake of the deadline; what it answers with may be polled anywhere.
+    pub(super) fn charge(
+        self: Arc<Self>,
+        wires: Arc<Wires>,
+        charges: Vec<Charge>,
+    ) -> impl Future<Output = Result<Vec<Reading>, Failure>> + Send {
+        let (line, link) = (wires.line(&charges), self.clone());
+        let by_hash = self.command(Run::Hash(&wires.script), &charges);
+        let sending = async move {
+            match send(line.clone(), by_hash).await {
+                // Redis was restarted or its scripts were flushed; with its text it is known again.
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                    (send(line, link.command(Run::Text, &charges)).await, charges)
+                }
+                answer => (answer, charges),
+            }
+        };
+        let (start, deadline) = (Instant::now(), timeout(self.timing.deadline, sending));
+        async move {
+            let _flight = self.numbers.flight();
+            let answer = deadline.await;
+            self.numbers.took(start.elapsed());
+            let readings = match answer {
+                Ok((Ok(answer), charges)) => script::readings(&charges, &answer).map_err(Failure::Odd),
+                Ok((Err(error), _)) => Err(Failure::from(error)),
+                Err(_) => Err(Failure::Late(self.timing.deadline)),
+            };
+            self.note(&wires, readings.as_ref().err());
+            readings
+        }
+    }
+
+    fn command(&self, run: Run<'_>, charges: &[Charge]) -> Cmd {
+        let clock = self.clock.as_ref().map(|clock| Manual { micros: micros(clock.elapsed()) });
+        script::command(run, &self.names, charges, clock)
+    }
+
+    /// Goes by how a call ended: too many in a row that failed open the breaker.
+    pub(super) fn note(&self, wires: &Arc<Wires>, failure: Option<&Failure>) {
+        let Some(failure) = failure else {
+            // A load before the store, so that calls that succeed do not write to a shared line.
+            if self.failures.load(Relaxed) > 0 {
+                self.failures.store(0, Relaxed);
+            }
+            return;
+        };
+        self.numbers.failed(failure);
+        if !failure.is_of_store() {
+            return;
+        }
+        let broken = matches!(failure, Failure::Broken(_));
+        let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
+        if broken || failures >= self.timing.failures {
+            self.interrupt(wires, failure, broken);
+        }
+    }
+
+    /// Stops sending through these connections, unless somebody else has done so already.
+    fn interrupt(&self, wires: &Arc<Wires>, failure: &Failure, broken: bool) {
+        let stopped = self.state.send_if_modified(|state| {
+            let current = matches!(state, State::Up(current) if Arc::ptr_eq(current, wires));
+            if current {
+                *state = if broken {
+                    State::Down("the connection broke".into())
+                } else {
+                    State::Open(wires.clone())
+                };
+            }
+            current
+        });
+        if stopped {
+            let error = &failure.to_string();
+            self.tell(if broken { StoreChange::Lost { error } } else { StoreChange::Opened { error } });
+        }
+    }
+}
+
+/// Sends one command and waits for its answer.
+pub(super) async fn send(line: Option<MultiplexedConnection>, command: Cmd) -> RedisResult<Value> {
+    match line {
+        // An error of the server is a value among others until it is taken out.
+        Some(mut line) => line.send_packed_command(&command).await?.extract_error(),
+        None => Err((ErrorKind::Client, "there is no connection").into()),
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

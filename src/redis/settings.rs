@@ -1,0 +1,218 @@
+//! How to reach Redis, and how long to wait for it.
+
+use super::{RedisStore, link::Link, names::Names, servers::Servers};
+use crate::{BuildError, ManualClock, Mistake};
+use redis::{Client, IntoConnectionInfo as _, RedisConnectionInfo};
+use std::{fmt, ops::RangeInclusive, time::Duration};
+
+/// Settings of a [`RedisStore`] before it is built.
+#[must_use]
+pub struct RedisBuilder {
+    address: Address,
+    password: Option<String>,
+    prefix: String,
+    pub(super) timing: Timing,
+    connections: usize,
+    clock: Option<ManualClock>,
+}
+
+/// Where Redis is, as it was told.
+pub(super) enum Address {
+    Url(String),
+    Sentinels { name: String, urls: Vec<String> },
+}
+
+/// How long things take, and how often they are tried.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timing {
+    pub(super) deadline: Duration,
+    pub(super) connect: Duration,
+    /// The first pause between tries to connect, and the longest.
+    pub(super) backoff: (Duration, Duration),
+    /// So many calls in a row that fail stop all others.
+    pub(super) failures: u32,
+}
+
+const LONGEST: Duration = Duration::from_secs(60);
+const SHORTEST: Duration = Duration::from_millis(1);
+const MOST_CONNECTIONS: usize = 64;
+const LONGEST_PREFIX: usize = 64;
+
+impl RedisBuilder {
+    pub(super) fn new(address: Address) -> Self {
+        let timing = Timing {
+            deadline: Duration::from_millis(20),
+            connect: Duration::from_secs(1),
+            backoff: (Duration::from_millis(50), Duration::from_secs(2)),
+            failures: 5,
+        };
+        Self { address, password: None, prefix: "tg:".to_owned(), timing, connections: 1, clock: None }
+    }
+
+    /// The password of the server, so that it need not stand in the URL; none unless set. Sentinels have those of their
+    /// URLs.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// What the names of all keys begin with, up to 64 printable ASCII characters without braces; `tg:` unless set.
+    ///
+    /// Limiters whose prefixes differ share nothing. Each character takes a byte of Redis's memory for every client and
+    /// limit, and the fourth takes eight.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long a request waits for an answer, from 1 ms to 60 s; 20 ms unless set. After that it is what the limits say
+    /// for a [store that is down](crate::StoreDown), and counts as charged.
+    pub fn deadline(mut self, time: Duration) -> Self {
+        self.timing.deadline = time;
+        self
+    }
+
+    /// How long one try to connect may take, from 1 ms to 60 s; 1 s unless set. No request waits for it.
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.timing.connect = time;
+        self
+    }
+
+    /// The pause after the first try to connect that fails and the longest one, each from 1 ms to 60 s; 50 ms and 2 s
+    /// unless set. Pauses double from one to the other, and each is cut short by up to half at random.
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.timing.backoff = (first, longest);
+        self
+    }
+
+    /// So many calls in a row that fail, from 1 on, open the breaker; 5 unless set. While it is open no request asks
+    /// Redis or waits for it, until a probe is answered within the deadline.
+    pub fn failures(mut self, calls: u32) -> Self {
+        self.timing.failures = calls;
+        self
+    }
+
+    /// How many connections requests are spread over, from 1 to 64; 1 unless set. One carries some 100,000 calls a
+    /// second.
+    pub fn connections(mut self, number: usize) -> Self {
+        self.connections = number;
+        self
+    }
+
+    /// Counts by a clock that only moves when it is told to, instead of Redis's: for tests alone. All who count under one
+    /// prefix need clones of one clock.
+    pub fn clock(mut self, clock: ManualClock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Checks the settings. Connecting begins with the limiter that counts in the store, and does not hold it up.
+    ///
+    /// # Errors
+    ///
+    /// If a setting has a mistake; the error names all of them.
+    pub fn build(self) -> Result<RedisStore, BuildError> {
+        let mut mistakes = Vec::new();
+        let mut wrong = |setting, reason: String| mistakes.push(Mistake::Setting { setting, reason });
+        let Timing { deadline, connect, backoff, failures } = self.timing;
+        let times = [
+            ("deadline", deadline),
+            ("connect_timeout", connect),
+            ("backoff", backoff.0),
+            ("backoff", backoff.1),
+        ];
+        for (setting, time) in times {
+            if !(SHORTEST..=LONGEST).contains(&time) {
+                wrong(setting, format!("{time:?} is out of range; 1 ms to 60 s is accepted"));
+            }
+        }
+        if backoff.0 > backoff.1 {
+            wrong(
+                "backoff",
+                format!("the first pause, {:?}, is longer than the longest, {:?}", backoff.0, backoff.1),
+            );
+        }
+        if failures == 0 {
+            wrong("failures", "no call could fail; set 1 at least".to_owned());
+        }
+        in_range("connections", self.connections, 1..=MOST_CONNECTIONS, &mut wrong);
+        let printable = |byte: u8| byte.is_ascii_graphic() && byte != b'{' && byte != b'}';
+        if self.prefix.len() > LONGEST_PREFIX || !self.prefix.bytes().all(printable) {
+            wrong(
+                "prefix",
+                format!(
+                    "{:?} cannot begin a key; use up to 64 printable ASCII characters without braces",
+                    self.prefix
+                ),
+            );
+        }
+        let servers = self.address.servers(self.password.as_deref());
+        match servers.map_err(|reason| wrong("url", reason)) {
+            Ok(servers) if mistakes.is_empty() => Ok(RedisStore::of(Link::new(
+                servers,
+                Names::new(self.prefix),
+                self.timing,
+                self.connections,
+                self.clock,
+            ))),
+            _ => Err(BuildError::new(mistakes)),
+        }
+    }
+}
+
+impl Address {
+    fn servers(&self, password: Option<&str>) -> Result<Servers, String> {
+        match self {
+            Self::Url(url) => client(url, password).map(Servers::One),
+            Self::Sentinels { urls, .. } if urls.is_empty() => {
+                Err("no sentinel is named; name one at least".to_owned())
+            }
+            Self::Sentinels { name, urls } => {
+                let sentinels = urls.iter().map(|url| client(url, None)).collect::<Result<_, _>>()?;
+                let login = login(RedisConnectionInfo::default(), password);
+                Ok(Servers::Named { name: name.clone(), sentinels, login })
+            }
+        }
+    }
+}
+
+fn in_range(
+    setting: &'static str,
+    number: usize,
+    range: RangeInclusive<usize>,
+    wrong: &mut impl FnMut(&'static str, String),
+) {
+    if !range.contains(&number) {
+        wrong(setting, format!("{number} is out of range; {} to {} is accepted", range.start(), range.end()));
+    }
+}
+
+/// The URL may hold a password, so it stands in no message.
+fn client(url: &str, password: Option<&str>) -> Result<Client, String> {
+    let forms = "redis://host:6379/0 or redis+unix:///path/to/socket";
+    let wrong = |error: redis::RedisError| {
+        format!("it does not name a server of Redis ({}); write {forms}", error.category())
+    };
+    let info = url.into_connection_info().map_err(wrong)?;
+    if !info.addr().is_supported() {
+        return Err(format!("its kind of address is not supported here; write {forms}"));
+    }
+    let settings = login(info.redis_settings().clone(), password);
+    Client::open(info.set_redis_settings(settings)).map_err(wrong)
+}
+
+/// Redis needs not know what library it is, and an access list need not allow to tell it.
+fn login(settings: RedisConnectionInfo, password: Option<&str>) -> RedisConnectionInfo {
+    let settings = settings.set_skip_set_lib_name();
+    password.into_iter().fold(settings, RedisConnectionInfo::set_password)
+}
+
+impl fmt::Debug for RedisBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBuilder")
+            .field("prefix", &self.prefix)
+            .field("timing", &self.timing)
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,70 @@
+use std::{fmt, sync::Arc};
+
+/// Who counts in a store: what a [`Store`](crate::Store) is handed when a limiter is built on it.
+#[derive(Clone)]
+pub struct Joining {
+    fingerprint: Option<Arc<str>>,
+    tell: Arc<dyn Fn(StoreChange<'_>) + Send + Sync>,
+}
+
+impl Joining {
+    pub(crate) fn new(
+        fingerprint: Option<String>,
+        tell: impl Fn(StoreChange<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        Self { fingerprint: fingerprint.map(Arc::from), tell: Arc::new(tell) }
+    }
+
+    /// By what the limiter's [secret](crate::LimiterBuilder::secret) can be told from others and not be found out: 16
+    /// hexadecimal digits. Nothing where none was set, so that it is a random one that no other instance has.
+    pub fn secret_fingerprint(&self) -> Option<&str> {
+        self.fingerprint.as_deref()
+    }
+
+    /// Tells whoever listens to the limiter what became of the store.
+    pub fn tell(&self, change: StoreChange<'_>) {
+        (self.tell)(change);
+    }
+}
+
+impl fmt::Debug for Joining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Joining").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
+    }
+}
+
+/// What became of a store that is shared with other instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreChange<'a> {
+    /// It is reached, for the first time or again.
+    Joined {
+        /// How many instances share it now, this one among them.
+        instances: u32,
+    },
+    /// It cannot be reached; told once for each reason.
+    Unreachable {
+        /// Why.
+        error: &'a str,
+    },
+    /// The connection broke.
+    Lost {
+        /// Why.
+        error: &'a str,
+    },
+    /// Too many calls in a row have failed, so that nothing but probes is sent until one is answered.
+    Opened {
+        /// How the last one failed.
+        error: &'a str,
+    },
+    /// Instances with another secret count there, so that this one is kept out.
+    Barred {
+        /// Which secrets, and what to do about it.
+        error: &'a str,
+    },
+    /// Something about it should be changed.
+    Advice {
+        /// What, and why.
+        advice: &'a str,
+    },
+}

@@ -1,0 +1,12 @@
+//! Counting in Redis: against an exact model, what goes wrong in the server, and what becomes of requests without it.
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
+
+#[cfg(feature = "axum")]
+mod cluster;
+mod counting;
+mod model;
+mod outage;
+mod secret;
+mod server;
+mod settings;
+mod stage;

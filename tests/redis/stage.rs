@@ -1,0 +1,231 @@
+//! A server of Redis for one test, and limiters that count there.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
+
+use std::{
+    io::{BufRead, BufReader, ErrorKind, Write},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tidegate::{Event, Limiter, LimiterBuilder, ManualClock, Observe, Policy, RedisBuilder, RedisStore};
+use tokio::sync::Notify;
+
+pub const SECRET: [u8; 16] = *b"a secret of ours";
+
+/// A server on a port of its own, which ends with this.
+pub struct Server {
+    child: Child,
+    pub port: u16,
+    dir: PathBuf,
+}
+
+static SERVERS: AtomicU32 = AtomicU32::new(0);
+
+impl Server {
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With settings as they stand on the command line.
+    pub fn with(settings: &[&str]) -> Self {
+        Self::somewhere(|port| Self::on(port, settings))
+    }
+
+    /// A sentinel that watches a server under the name `gate`, and gives it up soon.
+    pub fn sentinel(watched: &Self) -> Self {
+        let watch = format!(
+            "sentinel monitor gate 127.0.0.1 {} 1\nsentinel down-after-milliseconds gate 300\nsentinel failover-timeout gate 3000\n",
+            watched.port
+        );
+        Self::somewhere(|port| Self::launch(port, Some(&watch), &["--sentinel"]))
+    }
+
+    /// Nothing where the port is taken.
+    pub fn on(port: u16, settings: &[&str]) -> Option<Self> {
+        Self::launch(port, None, &[&["--save", "", "--appendonly", "no"], settings].concat())
+    }
+
+    /// Another program may take a port before Redis does; then another one is tried.
+    fn somewhere(start: impl Fn(u16) -> Option<Self>) -> Self {
+        let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        (0..20).find_map(|_| start(free_port())).expect("redis-server starts on one of 20 ports")
+    }
+
+    fn launch(port: u16, config: Option<&str>, settings: &[&str]) -> Option<Self> {
+        let number = SERVERS.fetch_add(1, Relaxed);
+        let dir = std::env::temp_dir().join(format!("tidegate-redis-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let mut command = Command::new("redis-server");
+        if let Some(config) = config {
+            std::fs::write(dir.join("config"), config).unwrap();
+            command.arg(dir.join("config"));
+        }
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"]).arg(&dir).args(settings);
+        let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn() {
+            Ok(child) => child,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                panic!("redis-server is missing; install it with `apt-get install redis-server`")
+            }
+            Err(error) => panic!("redis-server: {error}"),
+        };
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let words = ["eady to accept connections", "Sentinel ID is"];
+        let ready = lines.any(|line| words.iter().any(|word| line.as_ref().unwrap().contains(word)));
+        // It stops when nobody reads what it says.
+        std::thread::spawn(move || lines.for_each(drop));
+        let server = Self { child, port, dir };
+        ready.then_some(server)
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("socket")
+    }
+
+    /// Says something to the process: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        let kill = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(kill.unwrap().success());
+    }
+
+    /// Asks for something, and answers with the text that comes back, lists joined by spaces.
+    pub fn ask(&self, words: &[&[u8]]) -> Vec<u8> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut request = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            request.extend(format!("${}\r\n", word.len()).bytes());
+            request.extend(*word);
+            request.extend(b"\r\n");
+        }
+        (&stream).write_all(&request).unwrap();
+        answer(&mut BufReader::new(stream))
+    }
+
+    /// The same with a line of words, and a text as the answer.
+    pub fn say(&self, line: &str) -> String {
+        let words: Vec<_> = line.split(' ').map(str::as_bytes).collect();
+        String::from_utf8_lossy(&self.ask(&words)).into_owned()
+    }
+
+    pub fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<_> = self.say("KEYS *").split(' ').map(str::to_owned).collect();
+        keys.retain(|key| !key.is_empty());
+        keys.sort();
+        keys
+    }
+
+    /// The keys of what is counted.
+    pub fn counts(&self) -> Vec<String> {
+        self.keys().into_iter().filter(|key| key.contains('{')).collect()
+    }
+}
+
+fn answer(stream: &mut impl BufRead) -> Vec<u8> {
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    let (kind, rest) = line.trim_end().split_at(1);
+    match kind {
+        "$" => match rest.parse::<usize>() {
+            Ok(len) => {
+                let mut text = vec![0; len + 2];
+                stream.read_exact(&mut text).unwrap();
+                text.truncate(len);
+                text
+            }
+            Err(_) => b"nothing".to_vec(),
+        },
+        "*" => {
+            let parts: Vec<_> = (0..rest.parse().unwrap()).map(|_| answer(stream)).collect();
+            parts.join(&b' ')
+        }
+        _ => rest.as_bytes().to_vec(),
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A store that waits for longer than any machine hangs.
+pub fn store(server: &Server) -> RedisBuilder {
+    RedisStore::builder(server.url())
+        .deadline(Duration::from_secs(30))
+        .connect_timeout(Duration::from_secs(30))
+}
+
+/// A limiter that counts in a store which was joined.
+pub async fn limiter(store: &RedisStore, policy: Policy) -> Limiter {
+    limiter_with(store, policy, |builder| builder).await
+}
+
+pub async fn limiter_with(
+    store: &RedisStore,
+    policy: Policy,
+    with: impl FnOnce(LimiterBuilder) -> LimiterBuilder,
+) -> Limiter {
+    let builder = Limiter::builder(policy).secret(SECRET).store(store.clone());
+    let limiter = with(builder).build().unwrap();
+    store.ready().await.unwrap();
+    limiter
+}
+
+/// A limiter whose time, and that of its counts, moves as it is told to.
+pub async fn on_clock(server: &Server, prefix: &str, policy: Policy) -> (Limiter, ManualClock) {
+    let clock = ManualClock::new();
+    let store = store(server).prefix(prefix).clock(clock.clone()).build().unwrap();
+    (limiter_with(&store, policy, |builder| builder.clock(clock.clone())).await, clock)
+}
+
+/// What was told of a store, as it comes.
+#[derive(Clone, Default)]
+pub struct Events {
+    told: Arc<Mutex<Vec<String>>>,
+    past: Arc<Mutex<Vec<String>>>,
+    came: Arc<Notify>,
+}
+
+impl Events {
+    pub fn observer(&self) -> impl Observe + use<> {
+        let Self { told, past, came } = self.clone();
+        move |event: &Event<'_>| {
+            if let Event::Store(change) = event {
+                past.lock().unwrap().push(format!("{change:?}"));
+                told.lock().unwrap().push(format!("{change:?}"));
+                came.notify_one();
+            }
+        }
+    }
+
+    /// All events so far.
+    pub fn past(&self) -> Vec<String> {
+        self.past.lock().unwrap().clone()
+    }
+
+    /// The first event from now on, or since the last one that was waited for, that begins like this.
+    pub async fn until(&self, beginning: &str) -> String {
+        loop {
+            let found = {
+                let mut told = self.told.lock().unwrap();
+                let place = told.iter().position(|event| event.starts_with(beginning));
+                place.map(|place| told.drain(..=place).next_back().unwrap())
+            };
+            match found {
+                Some(event) => return event,
+                None => self.came.notified().await,
+            }
+        }
+    }
+}
