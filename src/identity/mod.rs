@@ -26,6 +26,6 @@ pub use peer::PeerAddr;
 pub(crate) use peer::peer;
 pub use rejection::Rejection;
 pub use source::Source;
-pub(crate) use source::{Identify, client_address};
+pub(crate) use source::{By, Identify, client_address};
 pub use value::Identity;
 pub(crate) use value::{Claim, ClientLabel};

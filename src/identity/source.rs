@@ -1,7 +1,7 @@
 //! Where an identity comes from.
 
 use super::{
-    Identity, Proxies, Rejection, RequestHead,
+    Claim, Identity, Proxies, Rejection, RequestHead,
     credential::{self, Malformed},
     network::Network,
     peer,
@@ -198,19 +198,28 @@ pub(crate) struct Identify {
     pub(crate) registered: bool,
 }
 
+/// By what a source knows somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Nothing,
+    /// What would be a registered client's id.
+    Id,
+    Other,
+}
+
 impl Identify {
-    /// The key of whom the source finds, and whether it finds anybody at all.
+    /// The key of whom the source finds, and by what it finds anybody at all.
     #[inline(always)]
     pub(crate) fn key(
         &self,
         head: &RequestHead<'_>,
         proxies: Option<&Proxies>,
         keys: &Keys,
-    ) -> Result<(Key, bool), Rejection> {
+    ) -> Result<(Key, By), Rejection> {
         // Most requests are counted by their peer's address, and those take no detour.
         if let ([Step::Address(prefixes), ..], None) = (&*self.steps, proxies) {
             if let Some(ip) = peer(head) {
-                return Ok((prefixes.network(ip).key(keys), true));
+                return Ok((prefixes.network(ip).key(keys), By::Other));
             }
         }
         self.key_of_identity(head, proxies, keys)
@@ -222,9 +231,20 @@ impl Identify {
         head: &RequestHead<'_>,
         proxies: Option<&Proxies>,
         keys: &Keys,
-    ) -> Result<(Key, bool), Rejection> {
+    ) -> Result<(Key, By), Rejection> {
         let identity = self.identify(*head, proxies)?;
-        Ok((identity.key(keys), !identity.is_anonymous()))
+        let by = match identity.claim() {
+            Claim::Nobody => By::Nothing,
+            Claim::Name(_) => By::Id,
+            Claim::Address | Claim::Secret(_) => By::Other,
+        };
+        Ok((self.key_of(&identity, keys), by))
+    }
+
+    /// The key that somebody whom the source has found comes by.
+    #[inline]
+    pub(crate) fn key_of(&self, identity: &Identity<'_>, keys: &Keys) -> Key {
+        if self.registered { identity.registered_key(keys) } else { identity.key(keys) }
     }
 
     pub(crate) fn identify<'a>(

@@ -102,6 +102,14 @@ impl<'a> Identity<'a> {
         }
     }
 
+    /// The key that it has where registered clients are looked for: an id's, wherever that stands.
+    pub(crate) fn registered_key(&self, keys: &Keys) -> Key {
+        match &self.0 {
+            Kind::Header(_, id) => keys.key(Material::Name, &[id]),
+            _ => self.key(keys),
+        }
+    }
+
     /// What logs may say of the client whose key is `key`.
     pub(crate) const fn label(&self, key: Key) -> ClientLabel {
         let address = match self.0 {

@@ -4,12 +4,13 @@
 
 use super::{
     Charged, Inner,
+    grades::Rates,
     grants::{Denied, Granted, Known, Lookup},
     held::Demands,
 };
 use crate::{
     Identity, Key, Place, RequestHead,
-    identity::{ClientLabel, Rejection, client_address, peer},
+    identity::{By, ClientLabel, Rejection, client_address, peer},
     policy::{CompiledLimit, CompiledRule, Match, Paths, Scope, UnitCost},
     response::Reason,
 };
@@ -39,8 +40,8 @@ pub(super) struct Asking<'a> {
     pub(super) inner: &'a Inner,
     pub(super) head: &'a RequestHead<'a>,
     route: Option<Route<'a>>,
-    /// The source that was asked last and whom it found, because rules that follow one another mostly go by the same.
-    client: Option<(usize, Key)>,
+    /// The source that was asked last, whom it found and by what: rules that follow one another mostly go by the same.
+    client: Option<(usize, Key, By)>,
     /// The permits that the request needs. Boxed, because few policies have any.
     pub(super) demands: Option<Box<Demands>>,
     /// Clients that were looked up elsewhere for this request.
@@ -125,13 +126,28 @@ impl<'a> Asking<'a> {
         granted: Option<&Granted>,
         charged: &mut Charged,
     ) -> Result<(), Stop> {
+        self.collect_rates(rule, client, granted.map(|granted| &granted.rates), charged)?;
+        if !rule.concurrency.is_empty() {
+            self.demand(rule, client, granted);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn collect_rates(
+        &mut self,
+        rule: &CompiledRule,
+        client: Key,
+        granted: Option<&Rates>,
+        charged: &mut Charged,
+    ) -> Result<(), Stop> {
         for number in rule.limits.clone() {
             let limit = &self.inner.policy.limits[number];
             let cost = match limit.cost {
                 UnitCost::Fixed(units) => units,
                 _ => self.cost(limit).map_err(Stop::Refused)?,
             };
-            let rate = granted.and_then(|granted| granted.rate(limit.granted));
+            let rate = granted.and_then(|granted| granted.of(limit.granted));
             let mut take = |place| charged.take(number, limit, rate, place, cost, rule.shadow);
             match limit.scope {
                 Scope::Client(group) => {
@@ -144,9 +160,6 @@ impl<'a> Asking<'a> {
                     }
                 }
             }
-        }
-        if !rule.concurrency.is_empty() {
-            self.demand(rule, client, granted);
         }
         Ok(())
     }
@@ -161,11 +174,18 @@ impl<'a> Asking<'a> {
     /// The charges of a rule whose clients are in the registry.
     #[inline(never)]
     fn collect_registered(&mut self, rule: &CompiledRule, charged: &mut Charged) -> Result<(), Stop> {
-        let inner = self.inner;
         let key = self.client(rule.source).map_err(refused)?;
-        let Some(grants) = &inner.grants else { return self.collect_limits(rule, key, None, charged) };
-        let found = grants.with(key, |granted| self.collect_granted(rule, key, granted, charged));
-        if let Some(collected) = found {
+        let Some(grants) = &self.inner.grants else { return self.collect_limits(rule, key, None, charged) };
+        // Never by an API key: guessing one that is taken for another's would be too easy.
+        if rule.is_plain() && matches!(self.client, Some((_, _, By::Id))) {
+            self.inner.fetch(rule, key);
+            if let Some(rates) = grants.plain(key, self.head.headers()) {
+                charged.registered.push((rule.number, key));
+                return self.collect_rates(rule, key, Some(rates), charged);
+            }
+        }
+        if let Some(collected) = grants.with(key, |granted| self.collect_granted(rule, key, granted, charged))
+        {
             return collected;
         }
         match self.look_up(rule.source, key, charged)? {
@@ -238,17 +258,17 @@ impl<'a> Asking<'a> {
     }
 
     fn client(&mut self, source: usize) -> Result<Key, Rejection> {
-        if let Some((known, key)) = self.client {
+        if let Some((known, key, _)) = self.client {
             if known == source {
                 return Ok(key);
             }
         }
         let Inner { policy, keys, .. } = self.inner;
-        let (key, is_somebody) = policy.sources[source].key(self.head, policy.proxies.as_ref(), keys)?;
-        if !is_somebody && !self.is_stood_in_for(source) {
+        let (key, by) = policy.sources[source].key(self.head, policy.proxies.as_ref(), keys)?;
+        if by == By::Nothing && !self.is_stood_in_for(source) {
             self.inner.warn_anonymous(peer(self.head).is_some());
         }
-        self.client = Some((source, key));
+        self.client = Some((source, key, by));
         Ok(key)
     }
 

@@ -131,10 +131,12 @@ impl Inner {
         let Some(rule) = self.offended(charged) else { return };
         let source = &self.policy.sources[rule.source];
         let Ok(identity) = source.identify(head, self.policy.proxies.as_ref()) else { return };
-        let key = identity.key(&self.keys);
         let (method, route) = (Some(head.method()), self.route(head));
-        let is_noted = self.note_client(bans, rule, key, |label| self.occasion(Some(label), method, route));
+        let came_by = source.key_of(&identity, &self.keys);
+        let is_noted =
+            self.note_client(bans, rule, came_by, |label| self.occasion(Some(label), method, route));
         if !is_noted && !identity.is_anonymous() {
+            let key = identity.key(&self.keys);
             let suspect = Suspect { key, label: identity.label(key), name: identity.as_name() };
             self.note(bans, suspect, &self.occasion(Some(suspect.label), method, route));
         }

@@ -19,6 +19,9 @@ use std::{fmt, sync::Arc, time::Duration};
 /// The memory that counting takes unless set: 4 MiB, for 130,000 clients with one limit each.
 const DEFAULT_BYTES: usize = 4 << 20;
 
+/// So many of them that are registered where a store elsewhere counts.
+const DEFAULT_CLIENTS: usize = 1 << 17;
+
 /// So many clients and limits on concurrency in use at once, unless set: about 0.8 MB.
 const DEFAULT_HOLDERS: usize = 16_384;
 /// So many requests that wait, unless set: about 0.2 MB.
@@ -90,6 +93,9 @@ impl LimiterBuilder {
     }
 
     /// Looks the clients of [registered](crate::Source::registered) sources up in a registry.
+    ///
+    /// A table for what most requests need of them is taken at the start: 16 bytes for each client and limit that there is
+    /// memory for, rounded up to a power of two, 8 MiB at most; 2 MiB unless set.
     pub fn clients(mut self, clients: Clients) -> Self {
         self.clients = Some(clients);
         self
@@ -177,7 +183,8 @@ impl LimiterBuilder {
             remote.store.join(joining).map_err(BuildError::one)?;
         }
         let bans = policy.ban.map(|(terms, clients)| Bans::new(terms, clients));
-        let grants = office.map(|office| Grants::new(office, keys.clone(), &policy));
+        let clients = engine.memory().map_or(DEFAULT_CLIENTS, Memory::capacity);
+        let grants = office.map(|office| Grants::new(office, keys.clone(), &policy, clients));
         let inner = Inner {
             policy,
             keys,

@@ -310,7 +310,7 @@ impl<'a> Charging<'a> {
                 Act::Reset => Op::Clear,
             };
             let place = limit.scope.place(client, || inner.route_key(self.route));
-            let rate = granted.and_then(|granted| granted.rate(limit.granted));
+            let rate = granted.and_then(|granted| granted.rates.of(limit.granted));
             let rate = rate.unwrap_or_else(|| limit.quota.rate());
             charged.asked.push(Asked::new(number, limit.charge(rate, place, op, rule.shadow)));
         }

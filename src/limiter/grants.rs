@@ -1,27 +1,38 @@
 //! What registered clients were granted, as requests are counted by it.
 
-use super::{Charged, Inner, asking::Stop, news::Readers};
+#[cfg(all(test, loom))]
+mod races;
+mod spread;
+#[cfg(test)]
+mod tests;
+
+use super::{
+    Charged, Inner,
+    asking::Stop,
+    grades::{Grades, Rates},
+    news::Readers,
+};
 use crate::{
     Grant, Identity, Key, Rate, Rejection, StoreError,
     event::Event,
     identity::Claim,
     key::{Keys, Material},
-    policy::Compiled,
+    policy::{Compiled, CompiledRule},
     registry::{Changed, ClientRecord, Found, How, KeyHash, Missing, Office, Refused, Who},
     response::Reason,
     store::Asked,
+    sync::{AtomicU64, Mutex},
 };
 use http::HeaderMap;
 use papaya::HashMap;
 use smallvec::SmallVec;
+use spread::Spread;
 use std::{
     collections,
-    hash::{BuildHasherDefault, Hasher},
+    hash::BuildHasherDefault,
+    ops::DerefMut,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering::SeqCst},
     task::{Context, Poll, Waker},
     time::SystemTime,
 };
@@ -38,21 +49,24 @@ pub(crate) struct Grants {
     /// The most units that an override of each of them lets a client owe.
     most_owed: Vec<u32>,
     cache: HashMap<Key, Granted, BuildHasherDefault<Spread>>,
+    /// Where most requests find all that they need, written under the lock of `by_client`.
+    grades: Grades,
     /// Under which keys a client is there, to find them when it changes.
-    by_client: Mutex<collections::HashMap<String, SmallVec<[Key; 1]>>>,
+    by_client: Mutex<ByClient>,
     /// Goes up with each change, so that nothing is kept that was read before it.
     epoch: AtomicU64,
     /// Who waits by what clients were granted.
     pub(super) readers: Readers,
 }
 
+type ByClient = collections::HashMap<String, SmallVec<[Key; 1]>>;
+
 /// A client and its quotas.
 #[derive(Debug, Clone)]
 pub(crate) struct Granted {
     /// What the client is counted under, however it came.
     pub(crate) client: Key,
-    /// For each granted limit; nothing where the limit's own quota is in force.
-    rates: SmallVec<[Option<Rate>; 2]>,
+    pub(super) rates: Rates,
     pub(crate) record: Arc<ClientRecord>,
     pub(crate) max_concurrent: u32,
     is_fallback: bool,
@@ -87,7 +101,8 @@ pub(crate) struct Looked {
 }
 
 impl Grants {
-    pub(super) fn new(office: Office, keys: Keys, policy: &Compiled) -> Arc<Self> {
+    /// `clients` is how many of them may come at the same time.
+    pub(super) fn new(office: Office, keys: Keys, policy: &Compiled, clients: usize) -> Arc<Self> {
         let granted = policy.limits.iter().filter(|limit| limit.granted.is_some());
         let names: Vec<_> = granted.map(|limit| limit.words.name.clone()).collect();
         let grants = Arc::new(Self {
@@ -95,6 +110,7 @@ impl Grants {
             most_owed: names.iter().map(|name| office.most_units(name)).collect(),
             names,
             cache: HashMap::default(),
+            grades: Grades::new(if policy.rules.iter().any(CompiledRule::is_plain) { clients } else { 0 }),
             by_client: Mutex::default(),
             epoch: AtomicU64::new(0),
             office,
@@ -119,6 +135,14 @@ impl Grants {
             return None;
         }
         Some(f(granted))
+    }
+
+    /// The rates of a client under whose key the request came, if they are at hand and all that is to be known of it and
+    /// of the request. Rules that ask for more go by [`with`](Self::with).
+    #[inline]
+    pub(super) fn plain(&self, key: Key, headers: &HeaderMap) -> Option<&Rates> {
+        let rates = self.grades.find(key)?;
+        self.office.override_of(headers).is_none().then_some(rates)
     }
 
     /// Looks a client up, at once where the registry is here. `address` is the key of where the request comes from; without
@@ -174,17 +198,15 @@ impl Grants {
         Granted { client, rates, record, max_concurrent, is_fallback, may_override, follows, until }
     }
 
-    fn rates(&self, grant: &Grant) -> SmallVec<[Option<Rate>; 2]> {
+    fn rates(&self, grant: &Grant) -> Rates {
         // Grants are checked when they are made, so that each quota has a rate.
-        self.names.iter().map(|name| grant.quota(name)?.rate().ok()).collect()
+        Rates::new(self.names.iter().map(|name| grant.quota(name)?.rate().ok()))
     }
 
     /// The same client with what an override says.
     pub(super) fn overridden(&self, granted: &Granted, wanted: &Grant) -> Granted {
         let mut granted = granted.clone();
-        for (rate, wanted) in granted.rates.iter_mut().zip(self.rates(wanted)) {
-            *rate = wanted.or(*rate);
-        }
+        granted.rates = granted.rates.overridden(&self.rates(wanted));
         granted.max_concurrent = wanted.concurrency().unwrap_or(granted.max_concurrent);
         granted.follows = false;
         granted
@@ -192,7 +214,7 @@ impl Grants {
 
     /// Keeps what was found, unless something has changed since `epoch`.
     fn keep(&self, key: Key, granted: Granted, epoch: u64) {
-        // Both under the lock, or what is out of date could be found for a moment after a change was answered.
+        // All under the lock, or what is out of date could be found for a moment after a change was answered.
         let mut by_client = self.by_client();
         if self.epoch.load(SeqCst) != epoch {
             return;
@@ -200,6 +222,11 @@ impl Grants {
         let keys = by_client.entry(granted.record.client_id().to_owned()).or_default();
         if !keys.contains(&key) {
             keys.push(key);
+        }
+        if granted.is_plain(key) {
+            self.grades.put(key, &granted.rates);
+        } else {
+            self.grades.remove(key);
         }
         self.cache.pin().insert(key, granted);
     }
@@ -224,17 +251,19 @@ impl Grants {
         match changed {
             Changed::Client(id) => {
                 for key in by_client.remove(*id).into_iter().flatten() {
+                    self.grades.remove(key);
                     cache.remove(&key);
                 }
             }
             Changed::Tiers | Changed::Anything => {
                 by_client.clear();
+                self.grades.clear();
                 cache.clear();
             }
         }
     }
 
-    fn by_client(&self) -> std::sync::MutexGuard<'_, collections::HashMap<String, SmallVec<[Key; 1]>>> {
+    fn by_client(&self) -> impl DerefMut<Target = ByClient> {
         self.by_client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -262,10 +291,10 @@ impl Granted {
         !self.is_fallback
     }
 
-    /// The rate of a limit, where the client was granted one.
-    #[inline]
-    pub(super) fn rate(&self, granted: Option<usize>) -> Option<Rate> {
-        self.rates.get(granted?).copied().flatten()
+    /// Whether requests that come by this key need no more of it than its rates. An API key is another key than its
+    /// client's.
+    fn is_plain(&self, key: Key) -> bool {
+        self.client == key && self.until.is_none() && !self.is_fallback && !self.may_override
     }
 }
 
@@ -274,7 +303,7 @@ impl Inner {
     pub(super) fn granted_rate(&self, charged: &Charged, limit: usize) -> Option<Rate> {
         let compiled = &self.policy.limits[limit];
         let (_, key) = charged.registered.iter().find(|(rule, _)| *rule == compiled.rule)?;
-        let rate = self.grants.as_ref()?.with(*key, |granted| granted.rate(compiled.granted))?;
+        let rate = self.grants.as_ref()?.with(*key, |granted| granted.rates.of(compiled.granted))?;
         Some(rate.unwrap_or_else(|| compiled.quota.rate()))
     }
 
@@ -365,23 +394,5 @@ impl Future for Lookup {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.future.as_mut().poll(cx).map(|looked| (self.key, looked))
-    }
-}
-
-/// Keys are hashes already.
-#[derive(Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, half: u64) {
-        self.0 = self.0.rotate_left(32) ^ half;
     }
 }

@@ -13,6 +13,7 @@ mod client;
 mod decision;
 mod engine;
 mod fallback;
+mod grades;
 mod grants;
 mod held;
 mod hold;

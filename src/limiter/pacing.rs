@@ -200,7 +200,7 @@ impl Paced {
     /// The rate by which a limit of the policy is counted for the client.
     fn rate(&self, number: usize) -> Rate {
         let limit = &self.inner.policy.limits[number];
-        let granted = self.granted.as_ref().and_then(|granted| granted.rate(limit.granted));
+        let granted = self.granted.as_ref().and_then(|granted| granted.rates.of(limit.granted));
         let rate = granted.unwrap_or_else(|| limit.quota.rate());
         let least = if number == self.limits.start { self.slowness.interval } else { 0 };
         rate.slowed(self.slowness.factor, least)

@@ -69,6 +69,13 @@ pub(crate) struct CompiledRule {
     policy: Option<HeaderValue>,
 }
 
+impl CompiledRule {
+    /// Whether nothing is asked of its registered clients but their rates.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.registered && self.resource.is_none() && self.concurrency.is_empty()
+    }
+}
+
 impl fmt::Debug for CompiledRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CompiledRule").field("name", &self.name).finish_non_exhaustive()

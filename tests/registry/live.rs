@@ -122,18 +122,25 @@ fn no_request_after_a_change_goes_by_what_was_before() {
     }
     thread::scope(|scope| {
         let _over = Over(&over);
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while !over.load(Relaxed) {
-                    let _ = charge(&limiter, "ann");
-                }
-            });
-        }
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                let _ = charge(&limiter, "ann");
+            }
+        });
+        scope.spawn(|| {
+            let app = ok(&limiter);
+            while !over.load(Relaxed) {
+                sent(app.status(by("ann")));
+            }
+        });
+        let app = ok(&limiter);
         for turn in 0..2_000u32 {
             let requests = 100 + turn % 7;
             set(&limiter, "ann", ClientPatch::new().rate_limit(Grant::new().requests_per_min(requests)));
             let decision = charge(&limiter, "ann").unwrap();
             assert_eq!(decision.limits().next().unwrap().quota(), Quota::per_minute(requests.into()));
+            let answer = sent(app.send(by("ann")));
+            assert_eq!(param(line(&answer, "ratelimit-policy").unwrap(), "q"), Some(requests.into()));
         }
     });
 }

@@ -152,12 +152,14 @@ fn whoever_sends_no_id_is_the_fallback_client() {
     let app = ok(&limiter);
     assert_eq!(sent(app.admits(60, || get("/"))), 50, "created in the default tier");
     assert_eq!(limiter.fallback_uses(), 60);
+    assert_eq!(sent(app.admits(3, || by("legacy-default"))), 0, "the same client by its id");
+    assert_eq!(limiter.fallback_uses(), 63);
     set(&limiter, "legacy-default", ClientPatch::new().tier("premium"));
     assert_eq!(sent(app.admits(2_000, || get("/"))), 950);
     assert_eq!(*warnings.lock().unwrap(), [("legacy-default".to_owned(), 1)], "told once a minute");
     clock.advance(Duration::from_secs(60));
     sent(app.send(get("/")));
-    assert_eq!(warnings.lock().unwrap()[1..], [("legacy-default".to_owned(), 2_061)]);
+    assert_eq!(warnings.lock().unwrap()[1..], [("legacy-default".to_owned(), 2_064)]);
     set(&limiter, "legacy-default", ClientPatch::new().enabled(false));
     assert_eq!(sent(app.status(get("/"))), 401, "once all have an id of their own");
     assert_eq!(sent(app.status(by("ann"))), 200);

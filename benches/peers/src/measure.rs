@@ -70,39 +70,46 @@ pub(crate) struct Plan<'a> {
 impl Plan<'_> {
     /// Nanoseconds a request, for each subject and round. Rounds begin with another subject each.
     pub(crate) fn measure(&self, subjects: &[&dyn Subject]) -> Vec<Vec<f64>> {
+        self.measure_by(subjects, mean)
+    }
+
+    /// The same of the median batch of each turn, which is not longer because neighbours took the processor away meanwhile.
+    pub(crate) fn measure_batches(&self, subjects: &[&dyn Subject]) -> Vec<Vec<f64>> {
+        self.measure_by(subjects, median)
+    }
+
+    fn measure_by(&self, subjects: &[&dyn Subject], figure: fn(&[f64]) -> f64) -> Vec<Vec<f64>> {
         let mut times = vec![Vec::new(); subjects.len()];
         for round in 0..self.rounds {
             for turn in 0..subjects.len() {
                 let subject = (turn + round) % subjects.len();
-                times[subject].push(self.turn(subjects[subject]));
+                times[subject].push(figure(&self.turn(subjects[subject])));
             }
         }
         times
     }
 
-    fn turn(&self, subject: &dyn Subject) -> f64 {
+    /// Nanoseconds a request, for each batch of all threads.
+    fn turn(&self, subject: &dyn Subject) -> Vec<f64> {
         let barrier = Barrier::new(self.threads);
         let thread = |number: usize| {
             let mut worker = subject.worker(self.drive);
             barrier.wait();
             self.work(&mut *worker, number * self.sequence.len() / self.threads / BATCH * BATCH)
         };
-        let laps: Vec<(Duration, usize)> = if self.threads == 1 {
-            vec![thread(0)]
-        } else {
-            thread::scope(|scope| {
-                let thread = &thread;
-                let threads: Vec<_> = (0..self.threads).map(|n| scope.spawn(move || thread(n))).collect();
-                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-            })
-        };
-        let busy: Duration = laps.iter().map(|lap| lap.0).sum();
-        busy.as_nanos() as f64 / laps.iter().map(|lap| lap.1).sum::<usize>() as f64
+        if self.threads == 1 {
+            return thread(0);
+        }
+        thread::scope(|scope| {
+            let thread = &thread;
+            let threads: Vec<_> = (0..self.threads).map(|n| scope.spawn(move || thread(n))).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        })
     }
 
-    fn work(&self, worker: &mut dyn Worker, mut at: usize) -> (Duration, usize) {
+    fn work(&self, worker: &mut dyn Worker, mut at: usize) -> Vec<f64> {
         let begin = Instant::now();
-        let (mut busy, mut requests) = (Duration::ZERO, 0);
+        let mut times = Vec::with_capacity(1 << 16);
         loop {
             worker.prepare(&self.sequence[at..at + BATCH]);
             at = (at + BATCH) % self.sequence.len();
@@ -110,11 +117,10 @@ impl Plan<'_> {
             worker.run();
             let end = Instant::now();
             if end - begin > self.turn / 4 {
-                busy += end - start;
-                requests += BATCH;
+                times.push((end - start).as_nanos() as f64 / BATCH as f64);
             }
             if end - begin > self.turn + self.turn / 4 {
-                return (busy, requests);
+                return times;
             }
         }
     }
@@ -128,6 +134,10 @@ pub(crate) fn visit(subject: &dyn Subject, keys: u32) {
         worker.prepare(clients);
         worker.run();
     }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
 }
 
 pub(crate) fn median(values: &[f64]) -> f64 {

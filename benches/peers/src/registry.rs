@@ -56,7 +56,7 @@ fn layer(limiter: &Limiter) -> impl Subject + use<> {
     subjects::layered(layer.layer(Bare::new()), Identity::ApiKey, subjects::done)
 }
 
-/// A client of a registry beside the same one without.
+/// A client of a registry beside the same one without, alone and among many.
 pub(crate) fn registered(quick: bool) {
     let all: [&dyn Subject; 4] = [
         &layer(&limiter(None)),
@@ -64,19 +64,27 @@ pub(crate) fn registered(quick: bool) {
         &subjects::governor(work::api_key),
         &subjects::governor(work::address),
     ];
+    registered_among(1, Law::Uniform, quick, &all);
     all.iter().for_each(|subject| visit(*subject, CLIENTS));
-    let laws: &[Law] = if quick { &[Law::Uniform] } else { &[Law::Uniform, Law::Zipf] };
-    for (law, threads) in laws.iter().flat_map(|law| [(*law, 1), (*law, 2)]) {
-        let (sequence, turn) = (sequence(CLIENTS, law), Duration::from_millis(if quick { 8 } else { 20 }));
-        let rounds = if quick { 21 } else { 51 };
-        let times = Plan { drive: Drive::Call, threads, sequence: &sequence, turn, rounds }.measure(&all);
+    registered_among(CLIENTS, Law::Uniform, quick, &all);
+    if !quick {
+        registered_among(CLIENTS, Law::Zipf, quick, &all);
+    }
+}
+
+fn registered_among(keys: u32, law: Law, quick: bool, all: &[&dyn Subject; 4]) {
+    let (sequence, turn) = (sequence(keys, law), Duration::from_millis(if quick { 8 } else { 20 }));
+    let rounds = if quick { 21 } else { 51 };
+    let name = if law == Law::Zipf { "registered, Zipf" } else { "registered" };
+    let goal = (keys == CLIENTS && law == Law::Uniform).then_some(goals::REGISTERED);
+    for threads in [1, 2] {
+        let plan = Plan { drive: Drive::Call, threads, sequence: &sequence, turn, rounds };
+        let times = plan.measure_batches(all);
         let added: Vec<f64> = times[1].iter().zip(&times[0]).map(|(with, without)| with - without).collect();
-        let name = if law == Law::Zipf { "registered, Zipf" } else { "registered" };
-        let row = Row::new(name, threads, CLIENTS).time(median(&times[1]));
+        let row = Row::new(name, threads, keys).time(median(&times[1]));
         row.beside("unregistered", median(&times[0])).print();
-        let goal = (law == Law::Uniform).then_some(goals::REGISTERED);
         for (peer, times) in [(GOVERNOR_STRING, &times[2]), ("governor check_key, address", &times[3])] {
-            let row = Row::new(format!("{name}, less unregistered"), threads, CLIENTS);
+            let row = Row::new(format!("{name}, less unregistered"), threads, keys);
             row.time(median(&added)).beside(peer, median(times)).goal(goal).print();
         }
     }

@@ -12,10 +12,12 @@ mod table;
 mod tests;
 
 use super::{Asked, Charge, Fit, Op, Place, Reading};
-use crate::{clock::Timeline, sync::AtomicU64};
+use crate::{Key, clock::Timeline, sync::AtomicU64};
 use line::{Entry, Held, Interval, Line, Tag};
 use smallvec::SmallVec;
-use std::{array, collections::TryReserveError, num::NonZeroU32, sync::atomic::Ordering::Relaxed};
+use std::{
+    array, collections::TryReserveError, hint::black_box, num::NonZeroU32, sync::atomic::Ordering::Relaxed,
+};
 use table::{Locked, Spot, Table, TooShort};
 
 /// The embedded engine.
@@ -51,6 +53,13 @@ impl Memory {
 
     pub(crate) fn bytes(&self) -> usize {
         self.table.bytes() + size_of_val(&*self.shared)
+    }
+
+    /// Has the processor fetch the line of a client that is about to be charged.
+    #[inline]
+    pub(crate) fn fetch(&self, client: Key) {
+        // Whatever it says then is of no use: nobody holds the line.
+        black_box(self.table.line(self.table.home(client)).horizon());
     }
 
     /// How many clients and limits it holds before newcomers may have to push out others that still owe.
