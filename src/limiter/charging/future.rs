@@ -77,7 +77,12 @@ impl Future for ChargeFuture<'_> {
             return self.go_on(cx);
         }
         self.progress = Progress::Answered;
-        let mut decision = Decision::open(self.charging.limiter.inner.clone());
+        let inner = &self.charging.limiter.inner;
+        // The reference count that a decision takes would hold up the look at what the client owes.
+        if let Some(memory) = inner.engine.memory() {
+            memory.fetch(self.charging.key);
+        }
+        let mut decision = Decision::open(inner.clone());
         match self.charging.ask(None, &mut decision.charged) {
             Ok(None) => {
                 self.charging.conclude(&mut decision);
