@@ -2,7 +2,8 @@
 
 use super::{
     failure::Failure,
-    link::{Link, State, Wires, send},
+    line::send,
+    link::{Link, State, Wires},
     script,
 };
 use crate::StoreChange;

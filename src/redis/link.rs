@@ -2,15 +2,16 @@
 
 use super::{
     failure::Failure,
+    line::send,
     names::Names,
     numbers::Numbers,
     refusals::Refusals,
     script::{self, Manual, Run},
     servers::Servers,
-    settings::Timing,
+    timing::Timing,
 };
 use crate::{Charge, Joining, ManualClock, Place, Reading, StoreChange, clock::Timeline};
-use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection};
+use redis::{Cmd, ErrorKind, ServerErrorKind, aio::MultiplexedConnection};
 use std::{
     borrow::Cow,
     sync::{
@@ -196,15 +197,6 @@ impl Link {
             let error = &failure.to_string();
             self.tell(if broken { StoreChange::Lost { error } } else { StoreChange::Opened { error } });
         }
-    }
-}
-
-/// Sends one command and waits for its answer.
-pub(super) async fn send(line: Option<MultiplexedConnection>, command: Cmd) -> RedisResult<Value> {
-    match line {
-        // An error of the server is a value among others until it is taken out.
-        Some(mut line) => line.send_packed_command(&command).await?.extract_error(),
-        None => Err((ErrorKind::Client, "there is no connection").into()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod failure;
 mod keeper;
+mod line;
 mod link;
 mod names;
 mod numbers;
@@ -9,6 +10,7 @@ mod refusals;
 mod script;
 mod servers;
 mod settings;
+mod timing;
 
 pub use numbers::RedisStatus;
 pub use settings::RedisBuilder;

@@ -1,6 +1,6 @@
 //! Which server to connect to.
 
-use super::{failure::Failure, link::send};
+use super::{failure::Failure, line::send};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo as _, RedisConnectionInfo, RedisResult, Value,
     aio::MultiplexedConnection,

@@ -1,6 +1,6 @@
 //! How to reach Redis, and how long to wait for it.
 
-use super::{RedisStore, link::Link, names::Names, servers::Servers};
+use super::{RedisStore, link::Link, names::Names, servers::Servers, timing::Timing};
 use crate::{BuildError, ManualClock, Mistake};
 use redis::{Client, IntoConnectionInfo as _, RedisConnectionInfo};
 use std::{fmt, ops::RangeInclusive, time::Duration};
@@ -22,19 +22,6 @@ pub(super) enum Address {
     Sentinels { name: String, urls: Vec<String> },
 }
 
-/// How long things take, and how often they are tried.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Timing {
-    pub(super) deadline: Duration,
-    pub(super) connect: Duration,
-    /// The first pause between tries to connect, and the longest.
-    pub(super) backoff: (Duration, Duration),
-    /// So many calls in a row that fail stop all others.
-    pub(super) failures: u32,
-    /// How long refusals are known.
-    pub(super) refusals: Duration,
-}
-
 const LONGEST: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST_KNOWN: Duration = Duration::from_secs(10);
@@ -43,13 +30,7 @@ const LONGEST_PREFIX: usize = 64;
 
 impl RedisBuilder {
     pub(super) fn new(address: Address) -> Self {
-        let timing = Timing {
-            deadline: Duration::from_millis(20),
-            connect: Duration::from_secs(1),
-            backoff: (Duration::from_millis(50), Duration::from_secs(2)),
-            failures: 5,
-            refusals: Duration::from_secs(1),
-        };
+        let timing = Timing::default();
         Self { address, password: None, prefix: "tg:".to_owned(), timing, connections: 1, clock: None }
     }
 

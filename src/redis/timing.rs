@@ -1,0 +1,28 @@
+//! How long things take, unless they are set.
+
+use std::time::Duration;
+
+/// How long things take, and how often they are tried.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timing {
+    pub(super) deadline: Duration,
+    pub(super) connect: Duration,
+    /// The first pause between tries to connect, and the longest.
+    pub(super) backoff: (Duration, Duration),
+    /// So many calls in a row that fail stop all others.
+    pub(super) failures: u32,
+    /// How long refusals are known.
+    pub(super) refusals: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_millis(20),
+            connect: Duration::from_secs(1),
+            backoff: (Duration::from_millis(50), Duration::from_secs(2)),
+            failures: 5,
+            refusals: Duration::from_secs(1),
+        }
+    }
+}
