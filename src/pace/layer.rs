@@ -1,6 +1,6 @@
 use super::{
     ByAnswer, Costs, JudgeBy, Outcome, Pace, PaceError, PaceFuture, Pacer, Priority, SendError, Unjudged,
-    passage::Manner, wait::Patience,
+    wait::{Manner, Patience},
 };
 use crate::Identity;
 use std::{

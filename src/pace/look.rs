@@ -1,6 +1,6 @@
 //! A look at what holds a send back.
 
-use super::{PaceError, Rejected, feedback::Gate, pacer::Shared, queue::Sums, spacing::nanos};
+use super::{PaceError, Rejected, feedback::Gate, queue::Sums, shared::Shared, spacing::nanos};
 use crate::{Decision, Place, StoreError, limiter::Paced, store::Asked};
 use smallvec::SmallVec;
 use std::time::Duration;

@@ -10,6 +10,7 @@ mod feedback;
 mod future;
 mod judge;
 mod layer;
+mod listening;
 mod look;
 mod pacer;
 mod passage;
@@ -18,6 +19,7 @@ mod queue;
 #[cfg(feature = "retry")]
 mod retry;
 mod service;
+mod shared;
 mod spacing;
 mod timer;
 mod wait;

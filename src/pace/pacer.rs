@@ -1,11 +1,12 @@
 use super::{
     Costs, PaceError, Priority,
     feedback::Control,
-    passage::{Manner, PaceFuture},
+    passage::PaceFuture,
     priority::Shares,
     queue::{Bounds, Queues},
+    shared::{Settings, Shared},
     spacing::Spacing,
-    wait::Patience,
+    wait::{Manner, Patience},
 };
 use crate::{BuildError, Decision, Event, Identity, Limit, Limiter, Mistake, Policy, Rule};
 use std::{fmt, sync::Arc, time::Duration};
@@ -43,26 +44,6 @@ use std::{fmt, sync::Arc, time::Duration};
 #[derive(Clone)]
 pub struct Pacer {
     pub(super) shared: Arc<Shared>,
-}
-
-pub(super) struct Shared {
-    pub(super) limiter: Limiter,
-    pub(super) rule: usize,
-    /// Whether heads of queues have to take turns.
-    pub(super) takes_turns: bool,
-    pub(super) settings: Settings,
-    pub(super) queues: Arc<Queues>,
-    /// What is known of the other side, if that matters.
-    pub(super) control: Option<Arc<Control>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Settings {
-    pub(super) spacing: Spacing,
-    pub(super) max_wait: Option<Duration>,
-    pub(super) shadow: bool,
-    bounds: Bounds,
-    shares: Shares,
 }
 
 /// So many wait for one key, and for all, unless set.

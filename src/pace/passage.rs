@@ -2,9 +2,9 @@
 
 use super::{
     PaceError, Priority,
-    pacer::Shared,
     queue::Units,
-    wait::{Passed, Patience, Send, pass},
+    shared::Shared,
+    wait::{Manner, Passed, Send, pass},
 };
 use crate::{
     Decision,
@@ -34,15 +34,6 @@ struct Fresh {
     sender: Sender,
     units: Units,
     manner: Manner,
-}
-
-/// How something is to be sent.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Manner {
-    pub(super) patience: Patience,
-    pub(super) priority: Priority,
-    /// Whether it is known when it is no longer on its way, so that it takes room.
-    pub(super) takes_room: bool,
 }
 
 impl Fresh {

@@ -4,9 +4,8 @@ use super::{
     PaceError, Priority,
     feedback::{Control, Room},
     look::{Look, failed},
-    pacer::Shared,
-    passage::Manner,
     queue::{Entrant, Full, Place, Sums, Ticket},
+    shared::Shared,
     spacing::nanos,
     timer::{go_on, wait},
 };
@@ -40,6 +39,15 @@ impl Patience {
             Self::Endless => u64::MAX,
         }
     }
+}
+
+/// How something is to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    pub(super) patience: Patience,
+    pub(super) priority: Priority,
+    /// Whether it is known when it is no longer on its way, so that it takes room.
+    pub(super) takes_room: bool,
 }
 
 /// Nobody sleeps longer than this without looking again, because quotas may change meanwhile.

@@ -66,7 +66,7 @@ pub(in super::super) struct News {
 }
 
 impl Control {
-    pub(super) fn new(settings: Feedback) -> Self {
+    pub(in super::super) fn new(settings: Feedback) -> Self {
         let factor = settings.aimd.map_or(1.0, |aimd| aimd.start);
         let state = State {
             paused_until: 0,

@@ -18,8 +18,8 @@ use std::{borrow::Cow, time::Duration};
 #[derive(Debug, Clone, Default, PartialEq)]
 #[must_use = "it does nothing before it is reported"]
 pub struct Outcome {
-    pub(super) refused: bool,
-    pub(super) error: Option<Cow<'static, str>>,
+    pub(in super::super) refused: bool,
+    pub(in super::super) error: Option<Cow<'static, str>>,
     pub(in super::super) took: Option<Duration>,
     pub(super) pause: Option<Duration>,
     pub(super) limits: Limits,
