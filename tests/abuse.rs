@@ -84,6 +84,24 @@ async fn a_blocked_key_is_blocked_when_it_comes_twice() {
     assert_ne!(app.status(twice).await, 200);
 }
 
+/// A service behind the layer may well go by the first of the two.
+#[tokio::test]
+async fn a_banned_key_is_banned_when_it_comes_twice() {
+    let policy = Policy::new()
+        .identify(Source::api_key_header("x-api-key"))
+        .rule(Rule::new("api").route("/api").limit(Limit::per_client("api", Quota::per_minute(5))))
+        .ban(Ban::by_hand());
+    let (limiter, _) = build(policy);
+    let app = ok(&limiter);
+    let twice = || with(with(get("/free"), "x-api-key", "eve"), "x-api-key", "eve");
+    assert_eq!(app.status(twice()).await, 200, "while nobody is banned");
+    limiter.ban(&Identity::api_key("eve"), MINUTE).unwrap();
+    assert_eq!(app.status(with(get("/free"), "x-api-key", "eve")).await, 403);
+    assert_eq!(app.status(twice()).await, 401);
+    assert_eq!(app.status(get("/free")).await, 200);
+    assert_eq!(app.status(with(get("/free"), "x-api-key", "ann")).await, 200);
+}
+
 #[tokio::test]
 async fn a_blocked_address_is_blocked_whatever_key_it_invents() {
     let policy = Policy::per_client(Quota::per_minute(5))

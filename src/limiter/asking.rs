@@ -338,14 +338,14 @@ impl<'a> Asking<'a> {
                 _ => {}
             }
         }
-        if !allowed.has_identities() && !blocked.has_identities() {
+        if !allowed.has_identities() && !blocked.has_identities() && !inner.bans() {
             return Ok(standing);
         }
         for (number, source) in policy.sources.iter().enumerate() {
             let identity = match source.identify(*self.head, policy.proxies.as_ref()) {
                 Ok(identity) => identity,
-                // Who is on the list must not get by it by sending a credential twice.
-                Err(rejection) if blocked.has_identities() && rejection.is_malformed() => {
+                // Who is on the list or banned must not get by that by sending a credential twice.
+                Err(rejection) if inner.may_hide_somebody(rejection, blocked) => {
                     let is_allowed = matches!(standing, Standing::Allowed);
                     return Ok(Standing::Rejected { rejection, is_allowed });
                 }

@@ -5,11 +5,11 @@ use super::{
     grants::{Known, Lookup},
 };
 use crate::{
-    Identity, Key, KeyHash, RequestHead,
+    Identity, Key, KeyHash, Rejection, RequestHead,
     ban::{Bans, Released, Sentence, Suspect},
     event::{Event, Occasion},
     identity::{Claim, ClientLabel, client_address},
-    policy::{CompiledRule, Scope, Shares},
+    policy::{CompiledRule, List, Scope, Shares},
     registry::Who,
 };
 use std::time::Duration;
@@ -18,6 +18,18 @@ use std::time::Duration;
 pub(super) type InForce = (ClientLabel, Duration);
 
 impl Inner {
+    /// Whether anybody is banned.
+    pub(super) fn bans(&self) -> bool {
+        self.bans.as_ref().is_some_and(Bans::any)
+    }
+
+    /// Whether a source that rejects a request may be kept from somebody who is blocked or banned.
+    pub(super) fn may_hide_somebody(&self, rejection: Rejection, blocked: &List) -> bool {
+        // Nobody can make its chain of proxies shorter, and whoever checks a server's health may come without one.
+        let is_credential = rejection != Rejection::ShortChain;
+        rejection.is_malformed() && (blocked.has_identities() || is_credential && self.bans())
+    }
+
     /// The ban of whoever sends a request, by its address, by whatever source of the policy knows it, and by the client of
     /// the registry that it is. That may have to be looked up elsewhere first, if it is not among the `known`.
     pub(super) fn banned(&self, head: &RequestHead<'_>, known: &[Known]) -> Result<Option<InForce>, Lookup> {
@@ -70,7 +82,7 @@ impl Inner {
         who: Option<&Who>,
         known: &[Known],
     ) -> Result<Option<Key>, Lookup> {
-        let is_asked = self.bans.as_ref().is_some_and(Bans::any) || self.policy.lists.load().has_names();
+        let is_asked = self.bans() || self.policy.lists.load().has_names();
         match who.filter(|_| rule.registered && is_asked) {
             None => Ok(None),
             Some(Who::Id(id)) => Ok(Some(Identity::name(&**id).key(&self.keys))),
