@@ -78,6 +78,28 @@ fn a_file_that_has_grown_is_written_anew() {
     assert_eq!(kept.0.len(), 200);
 }
 
+#[cfg(unix)]
+#[test]
+fn whoever_may_not_read_it_may_not_once_it_is_written_anew() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = Scratch::new();
+    let mode = || fs::metadata(scratch.file()).unwrap().permissions().mode() & 0o777;
+    fs::write(scratch.file(), "").unwrap();
+    fs::set_permissions(scratch.file(), fs::Permissions::from_mode(0o600)).unwrap();
+    let clients = open(&scratch.file());
+    assert_eq!(mode(), 0o600, "it is begun in a file that was there");
+    let queues: Vec<_> = (0..1_000).map(|i| format!("{i:0250}")).collect();
+    let (mut size, mut turns) = (0, 0);
+    while fs::metadata(scratch.file()).unwrap().len() >= size {
+        size = fs::metadata(scratch.file()).unwrap().len();
+        let patch = ClientPatch::new().allowed_queues(&queues).enabled(turns % 2 == 0);
+        block(clients.set("ann", patch)).unwrap();
+        turns += 1;
+        assert!(turns < 100, "it only grows");
+    }
+    assert_eq!(mode(), 0o600);
+}
+
 /// Or each start would create as many again.
 #[test]
 fn how_many_may_be_created_holds_across_restarts() {

@@ -94,6 +94,12 @@ pub(super) fn rewrite(path: &Path, state: &State, end: u64) -> io::Result<(Opene
     }
     let new = beside(path, ".new");
     let mut file = File::create(&new)?;
+    // Whoever may not read the old one may not read this one either.
+    match fs::metadata(path) {
+        Ok(old) => file.set_permissions(old.permissions())?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
     file.write_all(&bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
