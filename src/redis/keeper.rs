@@ -1,5 +1,8 @@
 //! The task that connects, joins, shows signs of life and probes, so that no request has to.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     failure::Failure,
     line::send,
@@ -48,7 +51,9 @@ pub(super) async fn keep(link: Arc<Link>, member: Member) {
 /// Writes down why there is no connection; that is told when the reason is a new one.
 fn refuse(link: &Link, failure: Failure) {
     let error = failure.to_string();
-    match (&failure, &*link.state().borrow()) {
+    // A copy, because whoever is told may take long or ask for the state itself.
+    let state = link.state().borrow().clone();
+    match (&failure, &state) {
         // A probe that failed; the connections may yet come back.
         (Failure::Late(_), State::Open(_)) => return,
         (Failure::OtherSecret { .. }, State::Barred(_)) => return,
