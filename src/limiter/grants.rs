@@ -73,7 +73,7 @@ pub(crate) struct Granted {
     pub(super) may_override: bool,
     /// Whether it changes with its record: neither what unknown clients share nor what a request has brought along.
     pub(super) follows: bool,
-    until: Option<SystemTime>,
+    pub(super) until: Option<SystemTime>,
 }
 
 /// Who was looked for, and what was found.

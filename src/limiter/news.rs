@@ -4,8 +4,9 @@
 
 use super::{
     Inner,
-    grants::{Grants, Looked, Lookup},
+    grants::{Granted, Grants, Looked, Lookup},
     held::Stake,
+    line::Sleep,
 };
 use crate::{Key, registry::Who};
 use smallvec::SmallVec;
@@ -15,6 +16,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
+    time::SystemTime,
 };
 
 /// Who is to be woken by changes to which clients.
@@ -53,6 +55,9 @@ pub(super) struct News {
     seen: Option<u64>,
     /// Clients that are being looked up elsewhere, by the places of their stakes.
     lookups: Vec<(usize, Lookup)>,
+    /// When the first of the grants that it waits by ends, and what is ready then.
+    until: Option<SystemTime>,
+    end: Option<Sleep>,
 }
 
 impl News {
@@ -61,30 +66,59 @@ impl News {
         let Some(grants) = inner.grants.as_ref().filter(|_| !stakes.is_empty()) else { return };
         // First of all, so that no change is missed between the look and the wait.
         self.subscribe(grants, stakes, cx.waker());
+        if self.end.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready()) {
+            self.seen = None;
+        }
         let epoch = grants.epoch();
         if self.seen.replace(epoch) != Some(epoch) {
             self.lookups.clear();
+            (self.until, self.end) = (None, None);
             for (number, stake) in stakes.iter().enumerate() {
-                let max = grants.with(stake.client, |granted| granted.max_concurrent);
-                if let Some(max) = max {
-                    inner.set_own(stake, max);
+                let known = grants.with(stake.client, |granted| inner.set_own(stake, granted));
+                if let Some(end) = known {
+                    self.ends(end);
                     continue;
                 }
                 // By its id: what it has waited for is the client's, whatever has become of the key that it came by.
                 let who = Who::Id(stake.record.client_id().to_owned());
                 match grants.look_up(stake.client, who, None) {
-                    Ok(looked) => inner.learn(stake, &looked),
+                    Ok(looked) => self.ends(inner.learn(stake, &looked)),
                     Err(lookup) => self.lookups.push((number, lookup)),
                 }
             }
         }
+        let mut ends: SmallVec<[_; 1]> = SmallVec::new();
         self.lookups.retain_mut(|(number, lookup)| match Pin::new(lookup).poll(cx) {
             Poll::Ready((_, looked)) => {
-                inner.learn(&stakes[*number], &looked);
+                ends.push(inner.learn(&stakes[*number], &looked));
                 false
             }
             Poll::Pending => true,
         });
+        ends.into_iter().for_each(|end| self.ends(end));
+        self.mind_end(inner, grants, cx);
+    }
+
+    /// Takes note that a grant ends.
+    fn ends(&mut self, end: Option<SystemTime>) {
+        if end.is_some_and(|end| self.until.is_none_or(|until| end < until)) {
+            (self.until, self.end) = (end, None);
+        }
+    }
+
+    /// Sees to being woken when a grant ends. Clocks may differ: who is woken too early finds the grant still there, and
+    /// waits for what is left of it.
+    fn mind_end(&mut self, inner: &Inner, grants: &Grants, cx: &mut Context<'_>) {
+        if let (None, Some(until), Some(timer)) = (&self.end, self.until, &inner.timer) {
+            let left = until.duration_since(grants.office.clients.now()).unwrap_or_default();
+            let mut end = timer(left);
+            if end.as_mut().poll(cx).is_pending() {
+                self.end = Some(end);
+            } else {
+                self.seen = None;
+                cx.waker().wake_by_ref();
+            }
+        }
     }
 
     fn subscribe(&mut self, grants: &Arc<Grants>, stakes: &[Stake], waker: &Waker) {
@@ -114,18 +148,18 @@ impl Drop for News {
 }
 
 impl Inner {
-    fn learn(&self, stake: &Stake, looked: &Looked) {
+    /// Puts in force what was found, and answers with when that ends.
+    fn learn(&self, stake: &Stake, looked: &Looked) -> Option<SystemTime> {
         self.note_looked(looked);
         // Where the registry cannot be asked, what was known holds on.
-        if let Ok(granted) = &looked.outcome {
-            self.set_own(stake, granted.max_concurrent);
-        }
+        looked.outcome.as_ref().ok().and_then(|granted| self.set_own(stake, granted))
     }
 
-    fn set_own(&self, stake: &Stake, max: u32) {
+    fn set_own(&self, stake: &Stake, granted: &Granted) -> Option<SystemTime> {
         if let Some(permits) = &self.permits {
-            stake.keys.iter().for_each(|key| permits.set_own(*key, max));
+            stake.keys.iter().for_each(|key| permits.set_own(*key, granted.max_concurrent));
         }
+        granted.until
     }
 }
 

@@ -117,6 +117,44 @@ async fn a_raise_is_for_all_routes_and_for_holds_by_hand() {
     drop(held);
 }
 
+/// Clocks go on by hand, a moment before the timers that are set by them.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_grant_counts_for_who_waits() {
+    const TEN: Duration = Duration::from_secs(10);
+    let distant = Distant::default();
+    for clients in [office(), Clients::new(distant.clone())] {
+        let clock = ManualClock::new();
+        let policy = Policy::new().identify(id()).rule(line());
+        let builder = Limiter::builder(policy).clients(clients).clock(clock.clone()).timer(sleep);
+        let limiter = builder.build().unwrap();
+        let (app, clients) = (ok(&limiter), limiter.clients().unwrap());
+        let pass = async || {
+            sleep(TEN - Duration::from_secs(1)).await;
+            clock.advance(TEN);
+        };
+
+        clients.set("ann", ClientPatch::new().tier("default")).await.unwrap();
+        clients.grant("ann", Grant::new().max_concurrent(1), TEN).await.unwrap();
+        let (start, running) = (Instant::now(), app.send(by("ann")).await);
+        let (served, ()) = tokio::join!(app.status(by("ann")), pass());
+        assert_eq!((served, start.elapsed()), (200, TEN), "it had to be one at once until then");
+        drop(running);
+
+        clients.set("bob", ClientPatch::new().tier("free")).await.unwrap();
+        clients.grant("bob", Grant::new().max_concurrent(2), TEN).await.unwrap();
+        let running = [app.send(by("bob")).await, app.send(by("bob")).await];
+        let (refused, _) = tokio::join!(app.status(by("bob")), async {
+            pass().await;
+            sleep(TEN).await;
+            let [gone, running] = running;
+            drop(gone);
+            sleep(MINUTE).await;
+            running
+        });
+        assert_eq!(refused, 429, "one at once is running");
+    }
+}
+
 /// What was lowered counts for who waits too: room that comes back is no room any more.
 #[tokio::test(start_paused = true)]
 async fn a_cut_holds_for_who_waits() {
