@@ -455,6 +455,19 @@ async fn where_there_is_no_room_left_the_server_says_so() {
     assert!(rejections.iter().all(|reason| reason.contains("max_in_flight")));
 }
 
+/// A client that may wait more often than there is room cannot keep all others from waiting.
+#[tokio::test(start_paused = true)]
+async fn who_waits_leaves_as_much_room_to_others() {
+    let limiter = Limiter::builder(policy(one().wait(9, SECOND))).timer(sleep).max_waiting(4);
+    let app = ok(&limiter.build().unwrap());
+    let (greedy, modest) = ("192.0.2.1", "192.0.2.2");
+    let _held = [app.send(by(greedy)).await, app.send(by(modest)).await];
+    let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(app.status(by(greedy)))).collect();
+    assert!(waiting.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
+    assert_eq!(app.status(by(greedy)).now_or_never(), Some(503));
+    assert_eq!(app.status(by(modest)).now_or_never(), None);
+}
+
 #[tokio::test]
 async fn who_is_exempt_needs_no_permit() {
     let (limiter, _) = build(policy(one()).allow_networks(["192.0.2.1"]));

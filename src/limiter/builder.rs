@@ -134,7 +134,8 @@ impl LimiterBuilder {
     }
 
     /// How many requests may wait for permits at the same time, of all clients; 1,024 unless set. A request that is one
-    /// too many gets a 503. Each takes about 90 bytes, and 70 more for each limit on concurrency in the policy.
+    /// too many gets a 503, and so does one of a client of which more wait for the same than there is room left. Each takes
+    /// about 90 bytes, and 70 more for each limit on concurrency in the policy.
     pub fn max_waiting(mut self, requests: usize) -> Self {
         self.waiters = requests;
         self

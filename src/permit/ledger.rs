@@ -164,7 +164,7 @@ impl Ledger {
         self.maxima.get(limit as usize).copied()
     }
 
-    fn number(&self, key: Key) -> Option<u32> {
+    pub(super) fn number(&self, key: Key) -> Option<u32> {
         self.counts.find(key.lo, |count| count.key == key)
     }
 
@@ -205,10 +205,15 @@ impl Ledger {
 
     /// Whether all the limits that are full let a client's request wait, and not too many of it wait already.
     fn may_wait(&self, client: Key, demands: &[Demand], counts: &[u32]) -> bool {
-        demands.iter().zip(counts).all(|(demand, number)| {
-            let lane = || self.lane(client, *number).map_or(0, |lane| self.lanes[lane].length);
-            self.fits(&[*number]) || lane() < demand.queue
-        })
+        demands
+            .iter()
+            .zip(counts)
+            .all(|(demand, number)| self.fits(&[*number]) || self.length(client, *number) < demand.queue)
+    }
+
+    /// How many of a client's requests wait at a key.
+    fn length(&self, client: Key, count: u32) -> u32 {
+        self.lane(client, count).map_or(0, |lane| self.lanes[lane].length)
     }
 
     fn lane(&self, client: Key, count: u32) -> Option<u32> {
@@ -217,8 +222,10 @@ impl Ledger {
 
     /// Puts a waiter at the end of its client's lane at each key; nothing where there is no room.
     fn enqueue(&mut self, client: Key, counts: &Counts) -> Option<u32> {
-        // There are as many lanes, and no lane without a link.
-        if self.links.room() < counts.len() {
+        // There are as many lanes, and no lane without a link. Who waits already leaves as much room to others, or one
+        // client could keep all others from waiting.
+        let is_greedy = |&count: &u32| self.length(client, count) as usize > self.waiters.room();
+        if self.links.room() < counts.len() || counts.iter().any(is_greedy) {
             return None;
         }
         let waiter = self.waiters.insert(Waiter { counts: counts.clone(), ..Waiter::default() })?;
@@ -370,12 +377,6 @@ impl Ledger {
             Usage { used, max: self.max(demand) }
         };
         demands.iter().map(usage).collect()
-    }
-
-    /// How much of a key is in use.
-    #[cfg(test)]
-    pub(super) fn used(&self, key: Key) -> u32 {
-        self.number(key).map_or(0, |number| self.counts[number].used)
     }
 }
 

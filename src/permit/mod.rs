@@ -105,7 +105,7 @@ impl Permits {
     /// How many permits of a key are held.
     #[cfg(test)]
     pub(crate) fn used(&self, key: Key) -> u32 {
-        self.locked(|ledger, _| ledger.used(key))
+        self.locked(|ledger, _| ledger.number(key).map_or(0, |number| ledger.usages(&[number])[0].used))
     }
 
     /// How many keys are held or waited for.

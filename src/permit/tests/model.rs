@@ -99,6 +99,10 @@ impl Model {
         let lines = self.askers.values().filter(|asker| asker.state != State::Held).count();
         let waits = self.askers.values().filter(|asker| asker.state == State::Waits);
         let links: usize = waits.map(|asker| asker.keys.len()).sum();
+        let own = asker.keys.iter().map(|&key| self.waiters(asker.client, key).len());
+        if own.into_iter().any(|own| own + lines > CAPACITY.waiters) {
+            return "full";
+        }
         if lines >= CAPACITY.waiters || links + asker.keys.len() > CAPACITY.links() {
             return "full";
         }
