@@ -1,5 +1,8 @@
 //! The file itself.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     super::memory::State,
     JournalError,
@@ -93,16 +96,11 @@ pub(super) fn rewrite(path: &Path, state: &State, end: u64) -> io::Result<(Opene
         push(&Entry::Client(Cow::Borrowed(record)))?;
     }
     let new = beside(path, ".new");
-    let mut file = File::create(&new)?;
-    // Whoever may not read the old one may not read this one either.
-    match fs::metadata(path) {
-        Ok(old) => file.set_permissions(old.permissions())?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
+    let written = write(&new, path, &bytes).and_then(|file| fs::rename(&new, path).map(|()| file));
+    let file = written.inspect_err(|_| {
+        // On a full disk it would take the room that the old one needs.
+        let _ = fs::remove_file(&new);
+    })?;
     // The directory has to know of it too, where directories can be opened.
     let placed = match File::open(directory(path)) {
         Ok(directory) => directory.sync_all(),
@@ -110,6 +108,20 @@ pub(super) fn rewrite(path: &Path, state: &State, end: u64) -> io::Result<(Opene
     };
     // The file is written at its end from here on, because that is where it was left.
     Ok((Opened { file, path: path.to_owned(), next, bytes: bytes.len() as u64 }, placed))
+}
+
+/// Writes a file that is to take the place of an old one.
+fn write(new: &Path, old: &Path, bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::create(new)?;
+    // Whoever may not read the old one may not read this one either.
+    match fs::metadata(old) {
+        Ok(old) => file.set_permissions(old.permissions())?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(file)
 }
 
 impl State {
