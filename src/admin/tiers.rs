@@ -25,7 +25,8 @@ pub(super) async fn list(State(office): State<Arc<Office>>) -> Result<Json<TierL
     Ok(Json(TierList { tiers: office.tiers().await? }))
 }
 
-/// Sets what a tier grants, from the next request on. What is left out is decided by the tier `default`.
+/// Sets all that a tier grants, from the next request on, in place of what it granted. What is left out does not stay as it
+/// was: the tier `default` decides it.
 #[utoipa::path(
     method(post, put), path = "/admin/tiers/set", tag = "tiers",
     request_body = SetTier,

@@ -59,6 +59,9 @@ pub use unknown::UnknownClients;
 /// one came between calls the closure again.
 pub trait Registry: Send + Sync + 'static {
     /// The record of a client. It is asked on the request path, whenever a client comes that was not there lately.
+    ///
+    /// As many questions may be on their way as requests; a registry that takes fewer answers the others with an error,
+    /// and their requests get a 503.
     fn record(&self, id: &str) -> RegistryAnswer<Option<Arc<ClientRecord>>>;
 
     /// The record of the client that holds an API key, expired keys included. It is asked as often.
