@@ -189,6 +189,17 @@ async fn charges_by_hand_are_refused_too_often_as_well() {
     assert!(ann.reset("client").await.unwrap().is_allowed(), "an operator's own act");
 }
 
+/// One of them would lock out all others who do not say who they are.
+#[tokio::test]
+async fn anonymous_is_not_banned_by_charges_by_hand_either() {
+    let (limiter, _, told) = watched(strict());
+    let anonymous = limiter.client(&Identity::anonymous());
+    for number in 0..9 {
+        assert_eq!(anonymous.charge("client").await.unwrap().is_allowed(), number == 0);
+    }
+    assert_eq!(*told.lock().unwrap(), [""; 0]);
+}
+
 #[tokio::test]
 async fn a_flood_of_clients_bans_no_more_than_it_can_remember() {
     let policy = Policy::per_client(Quota::per_hour(1)).ban(Ban::after(1, MINUTE).remember(64));

@@ -205,6 +205,10 @@ pub(crate) struct ClientLabel {
 }
 
 impl ClientLabel {
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.kind == ANONYMOUS
+    }
+
     /// `api_key#1a2b3c4d`, or, with `plain`, an address as it is: `192.0.2.7`, `2001:db8::/64`.
     pub(crate) fn display(self, plain: bool) -> impl fmt::Display {
         Printed { label: self, plain }
@@ -228,7 +232,7 @@ impl fmt::Display for Printed {
         let ClientLabel { kind, address, fingerprint } = self.label;
         match address {
             Some(network) if self.plain => network.fmt(f),
-            _ if kind == ANONYMOUS => f.write_str(kind),
+            _ if self.label.is_anonymous() => f.write_str(kind),
             _ => write!(f, "{kind}#{fingerprint:08x}"),
         }
     }

@@ -158,14 +158,15 @@ impl Inner {
     pub(super) fn note_refused_client(&self, charged: &Charged, key: Key, label: ClientLabel) {
         let Some(bans) = &self.bans else { return };
         let Some(rule) = self.offended(charged) else { return };
-        if !self.note_client(bans, rule, key, |label| self.occasion(Some(label), None, None)) {
+        let is_noted = self.note_client(bans, rule, key, |label| self.occasion(Some(label), None, None));
+        if !is_noted && !label.is_anonymous() {
             let suspect = Suspect { key, label, name: None };
             self.note(bans, suspect, &self.occasion(Some(label), None, None));
         }
     }
 
     /// Takes note of a refusal of a registered client, under the key of its id and no other, so that there is one ban to lift;
-    /// answers whether it is one.
+    /// answers whether nobody else is to be noted.
     fn note_client<'a>(
         &self,
         bans: &Bans,
@@ -175,7 +176,9 @@ impl Inner {
     ) -> bool {
         let Some(grants) = self.grants.as_ref().filter(|_| rule.registered) else { return false };
         let client = grants.with(key, |granted| granted.is_own().then(|| granted.record.clone()));
-        let Some(record) = client.flatten() else { return false };
+        let Some(client) = client else { return false };
+        // Nobody answers for what others did whom it stands in for.
+        let Some(record) = client else { return true };
         let identity = Identity::name(record.client_id());
         let key = identity.key(&self.keys);
         let suspect = Suspect { key, label: identity.label(key), name: Some(record.client_id()) };

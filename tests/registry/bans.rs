@@ -101,6 +101,14 @@ fn the_fallback_client_is_banned_by_hand_alone_and_who_shares_a_quota_by_its_own
     for status in [200, 429, 429, 429, 429] {
         assert_eq!(sent(app.status(get("/"))), status);
     }
+    for identity in [Identity::anonymous(), Identity::name("legacy")] {
+        for _ in 0..4 {
+            let charged = sent(limiter.client(&identity).charge("api").into_future());
+            assert!(!charged.unwrap().is_allowed());
+            assert_eq!(sent(app.status(by("legacy"))), 429);
+        }
+    }
+    assert_eq!(limiter.bans(), []);
     limiter.ban(&Identity::name("legacy"), MINUTE).unwrap();
     assert_eq!(sent(app.status(get("/"))), 403);
     assert!(limiter.lift_ban(&Identity::name("legacy")));
