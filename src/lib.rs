@@ -122,7 +122,10 @@ pub use registry::{
 };
 pub use response::{HeaderStyle, Reason, Refusal};
 pub use status::{LimitStatus, PermitStatus};
-pub use store::{Charge, Joining, Op, Place, Reading, Store, StoreChange, StoreError, StoreFuture};
+pub use store::{
+    Charge, Joining, Lease, Occupied, OccupiedFuture, Op, Place, Reading, Slot, SlotReading, Store,
+    StoreChange, StoreError, StoreFuture,
+};
 
 /// Compiles the examples in the README.
 #[cfg(all(doctest, feature = "pace"))]

@@ -5,6 +5,7 @@ use super::{
     asking::{Asking, Standing, Stop, matched_path, path},
     grants::Known,
     held::Outcome,
+    line::Sleep,
 };
 use crate::{
     Charge, Op, Place, Rate, RequestHead,
@@ -59,7 +60,7 @@ impl Inner {
         match self.hold(*demands) {
             Ok(Outcome::Answered(held)) => {
                 charged.hold(held);
-                self.ask_held(charged).map_or(Admission::Decided, Admission::Waiting)
+                self.ask_held(charged, None).map_or(Admission::Decided, Admission::Waiting)
             }
             Ok(Outcome::Waits(mut line)) => {
                 line.charged = std::mem::take(charged);
@@ -69,8 +70,14 @@ impl Inner {
         }
     }
 
-    /// Charges who has its permits, which are given back if that is refused.
-    pub(super) fn ask_held(&self, charged: &mut Charged) -> Option<Pending> {
+    /// Charges who has its permits, which are given back if that is refused. `deadline` is when it has waited for them long
+    /// enough, if it did.
+    pub(super) fn ask_held(&self, charged: &mut Charged, deadline: Option<Sleep>) -> Option<Pending> {
+        if charged.is_allowed() && !self.engine.is_known(charged) {
+            if let Some(elsewhere) = self.ask_elsewhere(charged, deadline) {
+                return Some(Pending::elsewhere(elsewhere));
+            }
+        }
         if charged.asked.is_empty() {
             return None;
         }

@@ -180,7 +180,7 @@ impl<'a> Charging<'a> {
         match inner.hold(demands) {
             Ok(Held::Answered(held)) => {
                 charged.hold(held);
-                Ok(inner.ask_held(charged))
+                Ok(inner.ask_held(charged, None))
             }
             Ok(Held::Waits(mut line)) => {
                 line.charged = std::mem::take(charged);

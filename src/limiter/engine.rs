@@ -2,6 +2,7 @@
 
 use super::{
     Charged, Inner,
+    elsewhere::Elsewhere,
     grants::{Known, Looked, Lookup},
     line::Line,
 };
@@ -49,13 +50,20 @@ impl Engine {
                 charged.at = remote.timeline.now();
                 let charges: Vec<_> = charged.asked.iter().map(|asked| asked.charge).collect();
                 let known = remote.store.known(&charges);
-                if known.is_some_and(|readings| note(charged, &readings).is_ok()) {
+                if known.is_some_and(|readings| charged.note(&readings).is_ok()) {
                     return None;
                 }
                 let future = remote.store.charge(charges);
                 Some(Pending(Wait::Store(Box::new((future, std::mem::take(charged))))))
             }
         }
+    }
+
+    /// Whether the store would refuse for sure, whatever else is to be asked.
+    pub(super) fn is_known(&self, charged: &Charged) -> bool {
+        let Self::Remote(remote) = self else { return false };
+        let charges: SmallVec<[_; 4]> = charged.asked.iter().map(|asked| asked.charge).collect();
+        !charges.is_empty() && remote.store.known(&charges).is_some()
     }
 
     /// The time by which decisions age, in nanoseconds.
@@ -92,6 +100,8 @@ enum Wait {
     Line(Box<Line>),
     /// From a store elsewhere.
     Store(Box<(StoreFuture, Charged)>),
+    /// From a store that counts permits too.
+    Elsewhere(Box<Elsewhere>),
 }
 
 /// What there was to wait for.
@@ -112,16 +122,21 @@ impl Pending {
         Self(Wait::Line(line))
     }
 
+    pub(super) fn elsewhere(elsewhere: Elsewhere) -> Self {
+        Self(Wait::Elsewhere(Box::new(elsewhere)))
+    }
+
     pub(crate) fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Result<Verdict, StoreError>> {
         if let Wait::Line(line) = &mut self.0 {
             let mut charged = ready!(line.poll(inner, cx));
-            match inner.ask_held(&mut charged) {
+            match inner.ask_held(&mut charged, line.deadline.take()) {
                 Some(pending) => *self = pending,
                 None => return Poll::Ready(Ok(Verdict::Charged(charged))),
             }
         }
         match &mut self.0 {
             Wait::Store(asked) => poll_store(asked, inner, cx).map_ok(Verdict::Charged),
+            Wait::Elsewhere(elsewhere) => elsewhere.poll(inner, cx).map_ok(Verdict::Charged),
             Wait::Registry(asked) => {
                 let (lookup, known) = &mut **asked;
                 let (key, looked) = ready!(Pin::new(lookup).poll(cx));
@@ -139,7 +154,7 @@ fn poll_store(
     inner: &Inner,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Charged, StoreError>> {
-    let answer = ready!(future.as_mut().poll(cx)).and_then(|readings| note(charged, &readings));
+    let answer = ready!(future.as_mut().poll(cx)).and_then(|readings| charged.note(&readings));
     if let Err(error) = answer {
         inner.decide_without_store(charged, error)?;
     }
@@ -147,16 +162,18 @@ fn poll_store(
     Poll::Ready(Ok(std::mem::take(charged)))
 }
 
-/// Writes down what a store has answered.
-fn note(charged: &mut Charged, readings: &[Reading]) -> Result<(), StoreError> {
-    let asked = &mut charged.asked;
-    if asked.len() != readings.len() {
-        let error = format!("it answered {} charges with {} readings", asked.len(), readings.len());
-        return Err(StoreError::new(error));
+impl Charged {
+    /// Writes down what a store has answered.
+    pub(super) fn note(&mut self, readings: &[Reading]) -> Result<(), StoreError> {
+        if self.asked.len() != readings.len() {
+            let error = format!("it answered {} charges with {} readings", self.asked.len(), readings.len());
+            return Err(StoreError::new(error));
+        }
+        for (asked, reading) in self.asked.iter_mut().zip(readings) {
+            asked.reading = *reading;
+        }
+        let fits = |asked: &Asked| (asked.charge.shadow, asked.reading.is_allowed());
+        self.fit = Fit::of(self.asked.iter().map(fits));
+        Ok(())
     }
-    for (asked, reading) in asked.iter_mut().zip(readings) {
-        asked.reading = *reading;
-    }
-    charged.fit = Fit::of(asked.iter().map(|asked| (asked.charge.shadow, asked.reading.is_allowed())));
-    Ok(())
 }

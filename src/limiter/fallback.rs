@@ -46,15 +46,18 @@ impl Inner {
                 local.push(*asked);
             }
         }
-        if let Some(memory) = &remote.local {
+        if let Some(memory) = remote.local.as_ref().filter(|_| !local.is_empty()) {
             memory.charge(&mut local);
         }
         let mut decided = local.iter();
         for asked in charged.asked.iter_mut().filter(|asked| how(asked) == StoreDown::Local) {
             asked.reading = decided.next().map_or(asked.reading, |decided| decided.reading);
         }
-        charged.fit =
-            Fit::of(charged.asked.iter().map(|asked| (asked.charge.shadow, asked.reading.is_allowed())));
+        // Where a limit on concurrency has refused, nothing is left to decide.
+        if charged.is_allowed() {
+            let fits = |asked: &Asked| (asked.charge.shadow, asked.reading.is_allowed());
+            charged.fit = Fit::of(charged.asked.iter().map(fits));
+        }
         charged.at = WITHOUT_STORE;
         let occasion =
             &Occasion { limits: &statuses(&charged.asked, self), ..self.occasion(None, None, None) };

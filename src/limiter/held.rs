@@ -72,7 +72,7 @@ impl Demands {
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     pub(crate) permits: Permits,
-    said: SmallVec<[Said; 2]>,
+    pub(super) said: SmallVec<[Said; 2]>,
     /// Why a rule rejects the request, which then needs no permits.
     pub(super) rejection: Option<Reason>,
 }
@@ -82,18 +82,20 @@ pub(crate) type Permits = SmallVec<[Permit; 1]>;
 
 /// One limit's word.
 #[derive(Debug, Clone, Copy)]
-struct Said {
-    number: usize,
-    used: u32,
-    max: u32,
-    fits: bool,
-    shadow: bool,
+pub(super) struct Said {
+    pub(super) number: usize,
+    pub(super) key: Key,
+    pub(super) used: u32,
+    pub(super) max: u32,
+    pub(super) fits: bool,
+    pub(super) shadow: bool,
 }
 
 impl Held {
     fn say(&mut self, demands: &[Demand], usages: &Usages, granted: bool, shadow: bool) {
         self.said.extend(demands.iter().zip(usages).map(|(demand, usage)| Said {
             number: demand.limit as usize,
+            key: demand.key,
             used: usage.used,
             max: usage.max,
             fits: granted || usage.used < usage.max,
@@ -123,7 +125,7 @@ impl Held {
     }
 
     pub(super) fn statuses<'a>(&self, inner: &'a Inner) -> SmallVec<[PermitStatus<'a>; 2]> {
-        let status = |&Said { number, used, max, fits, shadow }: &Said| {
+        let status = |&Said { number, used, max, fits, shadow, .. }: &Said| {
             let CompiledConcurrency { name, quoted, rule, .. } = &inner.policy.concurrency[number];
             let rule = &inner.policy.rules[*rule].name;
             PermitStatus { rule, limit: name, quoted, used, max, fits, shadow }

@@ -1,7 +1,7 @@
 //! Requests that wait for a permit.
 
 use super::{Charged, Inner, held::Demands, news::News};
-use crate::{permit::Waiting, store::Asked};
+use crate::permit::Waiting;
 use std::{
     fmt, mem,
     pin::Pin,
@@ -20,7 +20,7 @@ pub(super) struct Line {
     waiting: Waiting,
     /// How long it waits from when it is first polled: a timer may need the runtime that polls.
     patience: Duration,
-    deadline: Option<Sleep>,
+    pub(super) deadline: Option<Sleep>,
     demands: Demands,
     news: News,
     /// What it will be charged.
@@ -52,15 +52,7 @@ impl Line {
         };
         let mut charged = mem::take(&mut self.charged);
         // Quotas may have changed while it waited.
-        for number in 0..charged.asked.len() {
-            let Asked { limit, charge, .. } = charged.asked[number];
-            let compiled = &inner.policy.limits[limit];
-            let rate = match compiled.granted {
-                None => compiled.quota.rate(),
-                Some(_) => inner.granted_rate(&charged, limit).unwrap_or(charge.rate),
-            };
-            charged.asked[number].charge = compiled.charge_again(rate, charge, charge.op);
-        }
+        charged.renew(inner);
         charged.hold(held);
         Poll::Ready(charged)
     }

@@ -11,6 +11,7 @@ mod charge_error;
 mod charging;
 mod client;
 mod decision;
+mod elsewhere;
 mod engine;
 mod fallback;
 mod grades;

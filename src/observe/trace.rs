@@ -112,6 +112,9 @@ fn store(change: &StoreChange<'_>) {
         StoreChange::Lost { error } => warn!(target: TARGET, error, "store lost"),
         StoreChange::Opened { error } => warn!(target: TARGET, error, "store not asked any more"),
         StoreChange::Barred { error } => tracing::error!(target: TARGET, error, "kept out of the store"),
+        StoreChange::PermitsLost { permits } => {
+            warn!(target: TARGET, permits, "permits not counted any more")
+        }
         StoreChange::Advice { advice } => warn!(target: TARGET, "{advice}"),
     }
 }

@@ -10,10 +10,10 @@ mod ledger;
 mod tests;
 mod waiting;
 
-pub(crate) use demand::{Demand, Usages};
+pub(crate) use demand::{Demand, Usage, Usages};
 pub(crate) use waiting::Waiting;
 
-use crate::Key;
+use crate::{Key, Lease};
 use ledger::{Answer, Counts, Ledger, Wakers};
 use std::{
     fmt,
@@ -119,7 +119,7 @@ impl Permits {
     }
 
     fn permit(&self, counts: Counts) -> Permit {
-        Permit { permits: self.clone(), counts }
+        Permit { permits: self.clone(), counts, lease: None }
     }
 
     /// Wakers are woken and dropped once the lock is free: either may drop a permit, which takes the lock.
@@ -138,6 +138,15 @@ impl Permits {
 pub(crate) struct Permit {
     permits: Permits,
     counts: Counts,
+    /// What a store keeps for it, where permits are counted for many instances.
+    pub(crate) lease: Option<Box<Lease>>,
+}
+
+impl Permit {
+    /// How much of each limit is in use now, and how much may be.
+    pub(crate) fn usages(&self) -> Usages {
+        self.permits.locked(|ledger, _| ledger.usages(&self.counts))
+    }
 }
 
 impl Drop for Permit {

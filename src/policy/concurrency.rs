@@ -1,8 +1,8 @@
 //! How many requests at once.
 
-use super::{Rule, Shares};
+use super::{Rule, Shares, StoreDown};
 use crate::{
-    Key, Mistake,
+    Key, Mistake, Place,
     key::{Keys, Material},
     response,
 };
@@ -34,6 +34,8 @@ pub struct Concurrency {
     pub(crate) shares: Shares,
     pub(crate) queue: Option<(u32, Duration)>,
     pub(crate) granted: bool,
+    pub(crate) per_instance: bool,
+    pub(crate) store_down: StoreDown,
 }
 
 impl Concurrency {
@@ -55,7 +57,8 @@ impl Concurrency {
     }
 
     fn new(name: impl Into<String>, max: u32, shares: Shares) -> Self {
-        Self { name: name.into(), max, shares, queue: None, granted: false }
+        let (name, store_down) = (name.into(), StoreDown::Deny);
+        Self { name, max, shares, queue: None, granted: false, per_instance: false, store_down }
     }
 
     /// Registered clients may have as many requests at once as they were granted with `max_concurrent`, instead of this
@@ -66,12 +69,34 @@ impl Concurrency {
         self
     }
 
+    /// Each instance lets so many run at once, whatever runs on others: for what is an instance's own, such as its memory.
+    ///
+    /// Unless it is set, all instances whose store counts permits too ([`Store::occupy`](crate::Store::occupy)) let so many
+    /// run together. It means nothing where counting is in memory.
+    #[must_use]
+    pub const fn per_instance(mut self) -> Self {
+        self.per_instance = true;
+        self
+    }
+
+    /// What becomes of requests while the store that permits are counted in cannot decide; they are refused with 503 unless
+    /// set. With [`StoreDown::Local`] each instance lets its part run at once, and at least one; with [`StoreDown::Allow`] as
+    /// many as the limit says.
+    #[must_use]
+    pub const fn store_down(mut self, store_down: StoreDown) -> Self {
+        self.store_down = store_down;
+        self
+    }
+
     /// Beyond the limit requests wait, up to `queue` of each client and no longer than `patience`, instead of being refused
     /// at once. It needs a [`timer`](crate::LimiterBuilder::timer).
     ///
     /// Clients are served in turn, and each client's requests as they came. A request that waits holds no permit and has
     /// been charged nothing; it waits in the response's future, and leaves the line when that is dropped. Under
     /// several limits it waits if all those that are reached let it, as long as the least patient of them says.
+    ///
+    /// Where a store counts for many instances, as many as may run at once on one instance look twenty times a second
+    /// whether others have left room, and only those behind them are in the queue; turns are taken within an instance.
     #[must_use]
     pub const fn wait(mut self, queue: u32, patience: Duration) -> Self {
         self.queue = Some((queue, patience));
@@ -96,6 +121,9 @@ pub(crate) struct CompiledConcurrency {
     pub(crate) queue: u32,
     /// How long a request waits, if any may.
     pub(crate) patience: Duration,
+    /// Whether each instance counts by itself, even if there is a store for all.
+    pub(crate) per_instance: bool,
+    pub(crate) store_down: StoreDown,
 }
 
 impl CompiledConcurrency {
@@ -105,7 +133,7 @@ impl CompiledConcurrency {
         concurrency: &Concurrency,
         keys: &Keys,
     ) -> Result<Self, Mistake> {
-        let Concurrency { name, max, shares, queue, granted } = concurrency;
+        let Concurrency { name, max, shares, queue, granted, per_instance, store_down } = concurrency;
         check(&rule.name, name, *max)?;
         let (queue, patience) = match *queue {
             Some((0, _)) => {
@@ -130,7 +158,19 @@ impl CompiledConcurrency {
             granted: *granted,
             queue,
             patience,
+            per_instance: *per_instance,
+            store_down: *store_down,
         })
+    }
+
+    /// Where a store keeps the permits under one of its keys, and the limit's name there.
+    pub(crate) fn place(&self, key: Key) -> (Place, u64) {
+        let place = match self.shares {
+            Shares::All => Place::Shared(0),
+            // Keys are pairs, of which this is the other half.
+            Shares::Nobody | Shares::NobodyOnOneRoute => Place::Client(key.and(self.key)),
+        };
+        (place, self.key.hi)
     }
 
     /// Where the permits of a client, or of all, are counted.

@@ -2,18 +2,42 @@
 --
 -- KEYS[i]      where limit i of a client, or of all, is kept: its state, or nothing where nothing is owed
 -- ARGV[i]      five doubles: what to do (and 8 where it only watches), by how much, interval, full and most
--- ARGV[n + 1]  only in tests: the time in microseconds, and the milliseconds that a state outlives its debt
+--
+-- With permits there are slots too, which are decided first:
+-- KEYS[n + j]  where slot j is counted: who has one, each with the time until which it is kept
+-- ARGV[n + j]  two doubles: how many there are, and 1 where it only watches
+--
+-- ARGV[#KEYS + 1]  with slots or in tests: how many slots, the microseconds that one is kept, the time in microseconds (only in
+--                  tests; else -1), and the milliseconds that a state outlives its debt
+-- ARGV[#KEYS + 2]  who takes the slots
 --
 -- State and arguments are nanoseconds in doubles, all of them whole and exact: see `Amounts` in script.rs. A state is the
 -- server's time in microseconds, what was owed then, and the interval under which that was reckoned.
-local n = #KEYS
-local now, slack
+local n, slots, now, slack, life = #KEYS, 0, -1, 1000, 0
 if ARGV[n + 1] then
-  now, slack = struct.unpack('<dd', ARGV[n + 1])
-else
-  local time = redis.call('TIME')
-  now, slack = time[1] * 1000000 + time[2], 1000
+  slots, life, now, slack = struct.unpack('<dddd', ARGV[n + 1])
+  n = n - slots
 end
+if now < 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+
+local answer = { 0, 0 }
+local free, idle = true, true
+for j = 1, slots do
+  local max, watches = struct.unpack('<dd', ARGV[n + j])
+  local used = redis.call('ZCOUNT', KEYS[n + j], now, '+inf')
+  if used >= max then
+    if watches == 1 then idle = false else free = false end
+    -- Since the clock was set back, slots would be kept for longer.
+    for _, who in ipairs(redis.call('ZRANGEBYSCORE', KEYS[n + j], now + 2 * life, '+inf')) do
+      redis.call('ZADD', KEYS[n + j], now + life, who)
+    end
+  end
+  answer[2 * j - 1], answer[2 * j] = used, used < max and 1 or 0
+end
+if not free then return answer end
 
 -- One charge, as most lists are, stays in these and needs no table.
 local op, by, interval, full, most, watches, debt, after, wait, at, carried
@@ -72,7 +96,6 @@ for i = 1, n do
   if plans then plans[i] = { op, watches, debt, after, wait, at, interval, carried } end
 end
 
-local answer = { 0, 0 }
 for i = 1, n do
   if plans then op, watches, debt, after, wait, at, interval, carried = unpack(plans[i]) end
   if op == 1 or (op == 0 and not (enforced and (watched or not watches))) then after = debt end
@@ -84,7 +107,21 @@ for i = 1, n do
       redis.call('SET', KEYS[i], struct.pack('<ddd', at, after, interval), 'PX', life)
     end
   end
-  answer[2 * i - 1] = after
-  answer[2 * i] = wait
+  answer[2 * (slots + i) - 1] = after
+  answer[2 * (slots + i)] = wait
+end
+
+if not enforced then slots = 0 end
+for j = 1, slots do
+  local _, watches = struct.unpack('<dd', ARGV[n + j])
+  if watches == 0 or idle then
+    local used = answer[2 * j - 1]
+    -- What dead instances have left there is gone.
+    if used == 0 then redis.call('DEL', KEYS[n + j]) end
+    redis.call('ZADD', KEYS[n + j], now + life, ARGV[#KEYS + 2])
+    -- Who has slots there already keeps the set for longer than this one.
+    if used == 0 then redis.call('PEXPIRE', KEYS[n + j], math.ceil(life / 500) + slack) end
+    answer[2 * j - 1] = used + 1
+  end
 end
 return answer

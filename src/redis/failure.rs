@@ -21,6 +21,11 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Whether Redis may have done what it was asked for.
+    pub(super) const fn is_unsure(&self) -> bool {
+        matches!(self, Self::Late(_) | Self::Broken(_) | Self::Odd(_))
+    }
+
     /// Whether Redis cannot be relied upon, rather than this one charge.
     pub(super) fn is_of_store(&self) -> bool {
         match self {

@@ -8,6 +8,7 @@ use super::{
     line::send,
     link::{Link, State, Wires},
     script,
+    tenant::Renewals,
 };
 use crate::StoreChange;
 use redis::{AsyncConnectionConfig, Cmd, Value};
@@ -125,9 +126,13 @@ async fn advise(link: &Link, wires: &Wires) {
 }
 
 /// Shows signs of life until the connections are given up.
-async fn live(link: &Link, wires: &Arc<Wires>, member: &Member) {
-    let mut state = link.state();
+async fn live(link: &Arc<Link>, wires: &Arc<Wires>, member: &Member) {
+    let (mut state, mut renewals) = (link.state(), Renewals::due());
     while matches!(&*state.borrow_and_update(), State::Up(_)) {
+        if let Err(failure) = renewals.go_on(link, wires).await {
+            link.note(wires, Some(&failure));
+            continue;
+        }
         if timeout(BEAT, state.changed()).await.is_ok() {
             continue;
         }

@@ -1,7 +1,9 @@
 //! What calls go through: the connections while there are any, and the breaker.
 
 use super::{
+    call::{Answer, Call},
     failure::Failure,
+    holdings::Holdings,
     line::send,
     names::Names,
     numbers::Numbers,
@@ -10,7 +12,7 @@ use super::{
     servers::Servers,
     timing::Timing,
 };
-use crate::{Charge, Joining, ManualClock, Place, Reading, StoreChange, clock::Timeline};
+use crate::{Joining, ManualClock, Place, StoreChange, clock::Timeline};
 use redis::{Cmd, ErrorKind, ServerErrorKind, aio::MultiplexedConnection};
 use std::{
     borrow::Cow,
@@ -34,6 +36,7 @@ pub(super) struct Link {
     failures: AtomicU32,
     pub(super) numbers: Numbers,
     pub(super) refusals: Refusals,
+    pub(super) holdings: Holdings,
     /// Whoever counts here, and wants to be told what happens.
     pub(super) host: OnceLock<Joining>,
 }
@@ -58,8 +61,8 @@ pub(super) struct Wires {
 
 impl Wires {
     /// A client's calls go through one connection, so that they arrive in order.
-    fn line(&self, charges: &[Charge]) -> Option<MultiplexedConnection> {
-        let number = match charges.first().map(|charge| charge.place) {
+    pub(super) fn line(&self, place: Option<Place>) -> Option<MultiplexedConnection> {
+        let number = match place {
             Some(Place::Client(key)) => key.lo as usize % self.lines.len().max(1),
             _ => 0,
         };
@@ -87,6 +90,7 @@ impl Link {
             failures: AtomicU32::new(0),
             numbers: Numbers::default(),
             refusals,
+            holdings: Holdings::new(timing.permit_life),
             host: OnceLock::new(),
         }
     }
@@ -117,19 +121,18 @@ impl Link {
         }
     }
 
-    /// Has a list of charges decided. Nothing is ever sent twice, unless Redis has said that it did nothing.
+    /// Has a call decided. Nothing is ever sent twice, unless Redis has said that it did nothing.
     ///
     /// It must be called within a runtime, for the sake of the deadline; what it answers with may be polled anywhere.
-    pub(super) fn charge(
+    pub(super) fn ask(
         self: Arc<Self>,
         wires: Arc<Wires>,
-        charges: Vec<Charge>,
-    ) -> impl Future<Output = Result<Vec<Reading>, Failure>> + Send {
-        let (line, link) = (wires.line(&charges), self.clone());
-        let by_hash = self.command(Run::Hash(&wires.script), &charges);
-        let question = self.refusals.ask(&charges);
-        let charges: Arc<[Charge]> = charges.into();
-        let again = charges.clone();
+        call: Arc<Call>,
+    ) -> impl Future<Output = Result<Answer, Failure>> + Send + use<> {
+        let (line, link) = (wires.line(call.place()), self.clone());
+        let by_hash = self.command(Run::Hash(&wires.script), &call);
+        let question = self.refusals.ask(&call.charges);
+        let again = call.clone();
         let sending = async move {
             match send(line.clone(), by_hash).await {
                 // Redis was restarted or its scripts were flushed; with its text it is known again.
@@ -144,20 +147,25 @@ impl Link {
             let _flight = self.numbers.flight();
             let answer = deadline.await;
             self.numbers.took(start.elapsed());
-            let readings = match answer {
-                Ok(Ok(answer)) => script::readings(&charges, &answer).map_err(Failure::Odd),
+            let answer = match answer {
+                Ok(Ok(answer)) => script::answer(&call, &answer).map_err(Failure::Odd),
                 Ok(Err(error)) => Err(Failure::from(error)),
                 Err(_) => Err(Failure::Late(self.timing.deadline)),
             };
-            self.refusals.note(&question, &charges, readings.as_deref().ok());
-            self.note(&wires, readings.as_ref().err());
-            readings
+            let readings = answer.as_ref().ok().map(|answer| &answer.readings[..]);
+            self.refusals.note(&question, &call.charges, readings);
+            self.note(&wires, answer.as_ref().err());
+            answer
         }
     }
 
-    fn command(&self, run: Run<'_>, charges: &[Charge]) -> Cmd {
-        let clock = self.clock.as_ref().map(|clock| Manual { micros: micros(clock.elapsed()) });
-        script::command(run, &self.names, charges, clock)
+    fn command(&self, run: Run<'_>, call: &Call) -> Cmd {
+        script::command(run, &self.names, call, self.manual().map(|micros| Manual { micros }))
+    }
+
+    /// The time by the clock of the tests, in microseconds, if there is one.
+    pub(super) fn manual(&self) -> Option<u64> {
+        self.clock.as_ref().map(|clock| micros(clock.elapsed()))
     }
 
     /// Goes by how a call ended: too many in a row that failed open the breaker.

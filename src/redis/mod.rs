@@ -1,6 +1,8 @@
 //! Counting in Redis or Valkey, so that one policy holds across many machines.
 
+mod call;
 mod failure;
+mod holdings;
 mod keeper;
 mod line;
 mod link;
@@ -10,12 +12,16 @@ mod refusals;
 mod script;
 mod servers;
 mod settings;
+mod tenant;
 mod timing;
 
 pub use numbers::RedisStatus;
 pub use settings::RedisBuilder;
 
-use crate::{Charge, Joining, Mistake, Reading, Store, StoreError, StoreFuture};
+use crate::{
+    Charge, Joining, Lease, Mistake, Occupied, OccupiedFuture, Reading, Slot, Store, StoreError, StoreFuture,
+};
+use call::{Answer, Call, Stay};
 use failure::Failure;
 use keeper::Member;
 use link::{Link, State};
@@ -26,6 +32,7 @@ use std::{
     sync::{Arc, OnceLock},
     task::{Context, Waker},
 };
+use tenant::Tenant;
 use tokio::{runtime::Handle, task::AbortHandle};
 
 /// Counts in Redis (6 or newer) or Valkey (7 or newer), together with all other instances that count there.
@@ -74,9 +81,6 @@ impl Drop for Shared {
     }
 }
 
-/// So many settlements may be on their way; more are lost, and counted.
-const MOST_SETTLEMENTS: u64 = 10_000;
-
 impl RedisStore {
     /// A store at a URL: `redis://host:6379/0`, `redis://:password@host`, or `redis+unix:///path/to/socket`.
     pub fn builder(url: impl Into<String>) -> RedisBuilder {
@@ -118,7 +122,7 @@ impl RedisStore {
     /// How Redis is reached, and how calls went.
     pub fn status(&self) -> RedisStatus {
         let link = &self.shared.link;
-        link.numbers.status(link.wires().is_ok(), link.refusals.answered())
+        link.numbers.status(link.wires().is_ok(), link.refusals.answered(), link.holdings.numbers())
     }
 
     /// A call on its way, unless nothing is sent now.
@@ -130,7 +134,37 @@ impl RedisStore {
         let wires = link.wires()?;
         // Whoever waits may do so in another runtime, or in none.
         let _runtime = self.shared.task.get().map(|task| task.runtime.enter());
-        Ok(link.charge(wires, charges))
+        let asking = link.ask(wires, Arc::new(Call::charges(charges)));
+        Ok(async move { asking.await.map(|answer| answer.readings) })
+    }
+
+    /// A call for slots too. What it may have taken is given back with what it answers with, or with the call itself where
+    /// nobody waits for its end.
+    fn occupying(
+        &self,
+        slots: Vec<Slot>,
+        charges: Vec<Charge>,
+    ) -> Result<impl Future<Output = Result<Occupied, Failure>> + Send + use<>, Failure> {
+        let link = self.shared.link.clone();
+        let wires = link.wires()?;
+        let runtime = self.shared.task.get().map(|task| task.runtime.clone());
+        let runtime = runtime.ok_or_else(|| Failure::NotSent("no limiter counts in it yet".into()))?;
+        let name = link.holdings.name();
+        let stay = Stay { slots, member: link.holdings.member(name), life: link.holdings.life };
+        let call = Arc::new(Call { charges, stay: Some(stay) });
+        let asking = {
+            let _runtime = runtime.enter();
+            link.clone().ask(wires, call.clone())
+        };
+        Ok(async move {
+            let mut tenant = Tenant::asks(link, runtime, name, call.slots());
+            let answer = asking.await;
+            if !answer.as_ref().is_err_and(Failure::is_unsure) {
+                tenant.settles(|number| answer.as_ref().is_ok_and(|answer| answer.takes(&call, number)));
+            }
+            let Answer { slots, readings } = answer?;
+            Ok(Occupied { slots, readings, lease: Some(Lease::new(tenant)) })
+        })
     }
 
     /// Starts what keeps the connections.
@@ -179,13 +213,23 @@ impl Store for RedisStore {
         }
     }
 
+    fn occupy(&self, slots: Vec<Slot>, charges: Vec<Charge>) -> Option<OccupiedFuture> {
+        Some(match self.occupying(slots, charges) {
+            Ok(occupying) => Box::pin(async move { occupying.await.map_err(StoreError::new) }),
+            Err(failure) => {
+                self.shared.link.numbers.failed(&failure);
+                Box::pin(ready(Err(StoreError::new(failure))))
+            }
+        })
+    }
+
     /// Sent at once, so that a charge that follows finds it done; nobody waits for the answer.
     fn settle(&self, charges: Vec<Charge>) {
         let link = self.shared.link.clone();
         let (Some(task), Ok(asking)) = (self.shared.task.get(), self.asking(charges)) else {
             return link.numbers.lost();
         };
-        if link.numbers.in_flight() > MOST_SETTLEMENTS {
+        if link.numbers.is_crowded() {
             return link.numbers.lost();
         }
         let mut settling = Box::pin(async move {

@@ -1,6 +1,6 @@
 //! What the keys in Redis are called.
 
-use crate::{Charge, Key, Place};
+use crate::{Key, Place};
 
 /// Names keys: a prefix, and then letters and digits alone, whatever clients call themselves.
 ///
@@ -28,13 +28,13 @@ impl Names {
         &self.prefix
     }
 
-    /// Where a charge is counted.
-    pub(super) fn of(&self, charge: &Charge) -> Vec<u8> {
+    /// Where a limit is counted at a place.
+    pub(super) fn at(&self, place: Place, limit: u64) -> Vec<u8> {
         let mut name = Vec::with_capacity(self.prefix.len() + (CLIENT + LIMIT) as usize + 2);
         name.extend_from_slice(self.prefix.as_bytes());
         name.push(b'{');
-        let limit = u128::from(charge.limit) << 64;
-        match charge.place {
+        let limit = u128::from(limit) << 64;
+        match place {
             Place::Client(Key { hi, lo }) => {
                 spell(&mut name, u128::from(hi) << 64 | u128::from(lo), CLIENT);
                 name.push(b'}');

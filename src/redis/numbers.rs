@@ -9,6 +9,9 @@ use std::{
 /// Calls by how long they took: less than 1 us, less than 2, and so on to 2^30 us.
 const STEPS: usize = 31;
 
+/// So many settlements may be on their way; more are lost, and counted.
+const MOST_SETTLEMENTS: u64 = 10_000;
+
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     took: [AtomicU64; STEPS],
@@ -47,8 +50,14 @@ pub struct RedisStatus {
     pub broken: u64,
     /// Calls that Redis answered with an error, or with what cannot be understood.
     pub refused: u64,
-    /// Settlements that were not sent or not answered: refunds that were not given, debts that were not added.
+    /// Settlements that were not sent or not answered: refunds that were not given, debts that were not added, permits that
+    /// were not given back and come back by themselves.
     pub lost_settlements: u64,
+    /// Permits that requests of this instance hold.
+    pub permits: u64,
+    /// Those among them that were given to others while this instance was cut off. They are counted again as soon as there
+    /// is room.
+    pub uncounted_permits: u32,
     /// Half of all calls took no longer than this.
     pub median: Duration,
     /// Of a hundred calls 99 took no longer than this.
@@ -95,11 +104,12 @@ impl Numbers {
         self.instances.load(Relaxed)
     }
 
-    pub(super) fn in_flight(&self) -> u64 {
-        self.in_flight.load(Relaxed)
+    /// Whether so many calls are on their way that settlements are rather lost.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.in_flight.load(Relaxed) > MOST_SETTLEMENTS
     }
 
-    pub(super) fn status(&self, is_up: bool, known_refusals: u64) -> RedisStatus {
+    pub(super) fn status(&self, is_up: bool, known_refusals: u64, permits: (u64, u32)) -> RedisStatus {
         let read = |number: &AtomicU64| number.load(Relaxed);
         let took = self.took.each_ref().map(read);
         let calls = took.iter().sum();
@@ -115,6 +125,8 @@ impl Numbers {
             broken: read(&self.broken),
             refused: read(&self.refused),
             lost_settlements: read(&self.lost),
+            permits: permits.0,
+            uncounted_permits: permits.1,
             median: quantile(&took, calls.div_ceil(2)),
             p99: quantile(&took, calls - calls / 100),
         }

@@ -1,7 +1,10 @@
 //! The script that decides a list of charges: what it is told, and what it answers.
 
-use super::names::Names;
-use crate::{Charge, Op, Rate, Reading};
+use super::{
+    call::{Answer, Call, Stay},
+    names::Names,
+};
+use crate::{Charge, Op, Rate, Reading, SlotReading};
 use redis::{Cmd, Value};
 use std::borrow::Cow;
 
@@ -9,20 +12,30 @@ use std::borrow::Cow;
 pub(super) const SOURCE: &str = include_str!("charge.lua");
 
 /// The command that runs it, by its hash or by its text.
-pub(super) fn command(run: Run<'_>, names: &Names, charges: &[Charge], clock: Option<Manual>) -> Cmd {
+pub(super) fn command(run: Run<'_>, names: &Names, call: &Call, clock: Option<Manual>) -> Cmd {
+    let (charges, slots) = (&call.charges, call.slots());
     let mut cmd = match run {
         Run::Hash(hash) => Cmd::new().arg("EVALSHA").arg(hash).to_owned(),
         Run::Text => Cmd::new().arg("EVAL").arg(SOURCE).to_owned(),
     };
-    cmd.arg(charges.len());
-    for charge in charges {
-        cmd.arg(names.of(charge).as_slice());
+    cmd.arg(charges.len() + slots.len());
+    let places = charges.iter().map(|charge| (charge.place, charge.limit));
+    for (place, limit) in places.chain(slots.iter().map(|slot| (slot.place, slot.limit))) {
+        cmd.arg(names.at(place, limit));
     }
     for charge in charges {
         cmd.arg(order(charge).as_flattened());
     }
-    if let Some(Manual { micros }) = clock {
-        cmd.arg(doubles([micros as f64, MANUAL_SLACK]).as_flattened());
+    for slot in slots {
+        cmd.arg(doubles([slot.max.into(), f64::from(u8::from(slot.shadow))]).as_flattened());
+    }
+    if clock.is_some() || call.stay.is_some() {
+        let (now, slack) = clock.map_or((-1.0, SLACK), |Manual { micros }| (micros as f64, MANUAL_SLACK));
+        let life = call.stay.as_ref().map_or(0.0, |stay| stay.life.as_micros() as f64);
+        cmd.arg(doubles([slots.len() as f64, life, now, slack]).as_flattened());
+    }
+    if let Some(Stay { member, .. }) = &call.stay {
+        cmd.arg(member);
     }
     cmd
 }
@@ -40,7 +53,10 @@ pub(super) struct Manual {
     pub(super) micros: u64,
 }
 
-/// The milliseconds that a state outlives its debt by a clock that stands still: longer than any test.
+/// The milliseconds that a state outlives its debt.
+const SLACK: f64 = 1_000.0;
+
+/// The same by a clock that stands still: longer than any test.
 const MANUAL_SLACK: f64 = 3_600_000.0;
 
 /// A rate in the script's numbers: nanoseconds that doubles hold exactly.
@@ -114,27 +130,40 @@ fn doubles<const N: usize>(numbers: [f64; N]) -> [[u8; 8]; N] {
     numbers.map(f64::to_le_bytes)
 }
 
-/// What the script says of each charge: what is owed, and how long until it fits, less than nothing for never.
-pub(super) fn readings(charges: &[Charge], answer: &Value) -> Result<Vec<Reading>, Cow<'static, str>> {
+/// What the script says: of each slot how many are used, and whether one was free; of each charge what is owed, and how
+/// long until it fits, less than nothing for never. Nothing of charges where a slot refuses.
+pub(super) fn answer(call: &Call, answer: &Value) -> Result<Answer, Cow<'static, str>> {
     let Value::Array(numbers) = answer else {
         return Err("its script answered with no list".into());
     };
-    if numbers.len() != 2 * charges.len() {
-        return Err(
-            format!("its script answered {} charges with {} numbers", charges.len(), numbers.len()).into()
-        );
+    let (slots, charges) = (call.slots().len(), call.charges.len());
+    let wrong =
+        || format!("its script answered {slots} slots and {charges} charges with {} numbers", numbers.len());
+    let (said, rest) = numbers.split_at_checked(2 * slots).ok_or_else(wrong)?;
+    let said = said.chunks_exact(2).map(slot).collect::<Result<Vec<_>, _>>()?;
+    let refused = said.iter().zip(call.slots()).any(|(said, slot)| !said.is_free && !slot.shadow);
+    let readings: Vec<_> =
+        call.charges.iter().zip(rest.chunks_exact(2)).map(reading).collect::<Result<_, _>>()?;
+    if rest.len() != if refused { 0 } else { 2 * charges } {
+        return Err(wrong().into());
     }
-    let reading = |(charge, numbers): (&Charge, &[Value])| {
-        let [Value::Int(debt), Value::Int(wait)] = numbers else {
-            return Err("its script answered with something else than numbers".into());
-        };
-        let amounts = Amounts::of(charge);
-        let debt = amounts.heard(u64::try_from(*debt).unwrap_or(0));
-        Ok(match u64::try_from(*wait) {
-            Ok(0) => Reading::allowed_ns(debt),
-            Ok(wait) => Reading::refused_ns(debt, amounts.heard(wait)),
-            Err(_) => Reading::never_ns(debt),
-        })
-    };
-    charges.iter().zip(numbers.chunks_exact(2)).map(reading).collect()
+    Ok(Answer { slots: said, readings })
 }
+
+fn slot(numbers: &[Value]) -> Result<SlotReading, Cow<'static, str>> {
+    let [Value::Int(used), Value::Int(free)] = numbers else { return Err(NO_NUMBERS.into()) };
+    Ok(SlotReading { used: u32::try_from(*used).unwrap_or(u32::MAX), is_free: *free != 0 })
+}
+
+fn reading((charge, numbers): (&Charge, &[Value])) -> Result<Reading, Cow<'static, str>> {
+    let [Value::Int(debt), Value::Int(wait)] = numbers else { return Err(NO_NUMBERS.into()) };
+    let amounts = Amounts::of(charge);
+    let debt = amounts.heard(u64::try_from(*debt).unwrap_or(0));
+    Ok(match u64::try_from(*wait) {
+        Ok(0) => Reading::allowed_ns(debt),
+        Ok(wait) => Reading::refused_ns(debt, amounts.heard(wait)),
+        Err(_) => Reading::never_ns(debt),
+    })
+}
+
+const NO_NUMBERS: &str = "its script answered with something else than numbers";

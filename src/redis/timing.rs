@@ -13,6 +13,8 @@ pub(super) struct Timing {
     pub(super) failures: u32,
     /// How long refusals are known.
     pub(super) refusals: Duration,
+    /// How long a permit is kept without a sign of life.
+    pub(super) permit_life: Duration,
 }
 
 impl Default for Timing {
@@ -23,6 +25,7 @@ impl Default for Timing {
             backoff: (Duration::from_millis(50), Duration::from_secs(2)),
             failures: 5,
             refusals: Duration::from_secs(1),
+            permit_life: Duration::from_secs(10),
         }
     }
 }

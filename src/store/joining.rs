@@ -70,6 +70,12 @@ pub enum StoreChange<'a> {
         /// Which secrets, and what to do about it.
         error: &'a str,
     },
+    /// So many permits that are in use here are not counted any more: this instance was cut off for so long that others may
+    /// have been given them. They are counted again as soon as there is room.
+    PermitsLost {
+        /// All that are not counted.
+        permits: u32,
+    },
     /// Something about it should be changed.
     Advice {
         /// What, and why.

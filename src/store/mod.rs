@@ -5,6 +5,7 @@ mod joining;
 mod memory;
 mod reading;
 mod remote;
+mod slot;
 
 pub(crate) use charge::{Asked, Fit};
 pub use charge::{Charge, Op, Place};
@@ -12,3 +13,4 @@ pub use joining::{Joining, StoreChange};
 pub(crate) use memory::Memory;
 pub use reading::Reading;
 pub use remote::{Store, StoreError, StoreFuture};
+pub use slot::{Lease, Occupied, OccupiedFuture, Slot, SlotReading};

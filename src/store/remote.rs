@@ -1,4 +1,4 @@
-use super::{Charge, Joining, Reading};
+use super::{Charge, Joining, OccupiedFuture, Reading, Slot};
 use crate::Mistake;
 use std::{error::Error, fmt, pin::Pin};
 
@@ -18,6 +18,15 @@ pub trait Store: Send + Sync + 'static {
     /// nothing, [`charge`](Self::charge) decides.
     fn known(&self, charges: &[Charge]) -> Option<Vec<Reading>> {
         let _ = charges;
+        None
+    }
+
+    /// Takes slots and decides a list of charges: all enforced slots and charges are taken or none is, and where a slot
+    /// refuses nothing is asked of the rates. Watched slots never refuse the others.
+    ///
+    /// Where it answers with nothing, it counts no slots: then each instance lets as many run at once as a limit says.
+    fn occupy(&self, slots: Vec<Slot>, charges: Vec<Charge>) -> Option<OccupiedFuture> {
+        let _ = (slots, charges);
         None
     }
 

@@ -1,13 +1,15 @@
 //! Counting in Redis: against an exact model, what goes wrong in the server, and what becomes of requests without it.
-#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, unreachable_pub)]
 
 #[cfg(feature = "axum")]
 mod cluster;
 mod counting;
 mod model;
 mod outage;
+mod permits;
 mod refusals;
 mod secret;
 mod server;
 mod settings;
+mod slots;
 mod stage;

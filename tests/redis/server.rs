@@ -1,7 +1,7 @@
 //! What can be wrong in the server.
 
 use crate::stage::{self, Server};
-use tidegate::{ChargeError, Identity, Limit, Policy, Quota, Rule};
+use tidegate::{ChargeError, Concurrency, Identity, Limit, Policy, Quota, Rule};
 
 fn two() -> Policy {
     Policy::new().rule(
@@ -95,11 +95,16 @@ async fn a_server_that_may_forget_debts_is_warned_of() {
 #[tokio::test]
 async fn an_access_list_needs_few_commands() {
     let server = Server::start();
-    let commands = "+evalsha +eval +script|load +get +set +del +time +zadd +zremrangebyscore +zcard +pexpire";
+    let commands = "+evalsha +eval +script|load +get +set +del +time +zadd +zremrangebyscore +zcard +pexpire +zcount +zrangebyscore +zscore +zrem";
     server.say(&format!("ACL SETUSER default resetkeys ~tg:* resetpass >word -@all {commands} +auth"));
     let store = stage::store(&server).password("word").build().unwrap();
-    let limiter = stage::limiter(&store, two()).await;
+    let run = Rule::new("run").concurrency(Concurrency::per_client("few", 1));
+    let limiter = stage::limiter(&store, two().rule(run)).await;
     let ann = limiter.client(&Identity::name("ann"));
+    for _ in 0..2 {
+        let held = ann.hold("run").await.unwrap();
+        assert!(held.is_allowed() && !ann.hold("run").await.unwrap().is_allowed());
+    }
     let decision = ann.charge("client").await.unwrap();
     limiter.refund(&decision);
     ann.reset("client").await.unwrap();

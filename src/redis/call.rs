@@ -1,0 +1,54 @@
+//! What is asked for in one call, and what is answered.
+
+use crate::{Charge, Place, Reading, Slot, SlotReading};
+use std::time::Duration;
+
+/// Charges, and the slots without which none of them is made.
+pub(super) struct Call {
+    pub(super) charges: Vec<Charge>,
+    pub(super) stay: Option<Stay>,
+}
+
+/// Slots, who asks for them, and how long they are kept without a sign of life.
+pub(super) struct Stay {
+    pub(super) slots: Vec<Slot>,
+    pub(super) member: [u8; 16],
+    pub(super) life: Duration,
+}
+
+/// What limits say: no readings where a slot refuses.
+pub(super) struct Answer {
+    pub(super) slots: Vec<SlotReading>,
+    pub(super) readings: Vec<Reading>,
+}
+
+impl Call {
+    pub(super) const fn charges(charges: Vec<Charge>) -> Self {
+        Self { charges, stay: None }
+    }
+
+    pub(super) fn slots(&self) -> &[Slot] {
+        self.stay.as_ref().map_or(&[], |stay| &stay.slots)
+    }
+
+    /// Whose connection it goes through.
+    pub(super) fn place(&self) -> Option<Place> {
+        let slot = self.slots().first().map(|slot| slot.place);
+        slot.or_else(|| self.charges.first().map(|charge| charge.place))
+    }
+}
+
+impl Answer {
+    /// Whether a slot was taken: all enforced ones together with all enforced charges, and watched ones beside them where all
+    /// of those were free.
+    pub(super) fn takes(&self, call: &Call, number: usize) -> bool {
+        let free = |shadow| {
+            let mut slots = call.slots().iter().zip(&self.slots);
+            slots.all(|(slot, reading)| slot.shadow != shadow || reading.is_free)
+        };
+        let mut charges = call.charges.iter().zip(&self.readings);
+        let charged = charges.all(|(charge, reading)| charge.shadow || reading.is_allowed());
+        let shadow = call.slots().get(number).is_some_and(|slot| slot.shadow);
+        charged && free(false) && (!shadow || free(true))
+    }
+}
