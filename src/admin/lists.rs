@@ -6,6 +6,7 @@ use super::{
     bodies::AddToList,
     problem::Problem,
     views::{EntryView, ListsView},
+    whom::the_only,
 };
 use crate::{BuildError, Identity, ListEntry, Lists};
 use axum::{
@@ -55,6 +56,9 @@ pub(super) async fn add(
     Ok(Json(new))
 }
 
+/// The parameters of a query that name an entry. An address is none, because a network may be of one address too.
+const PARAMETERS: [&str; 3] = ["network", "client_id", "handle"];
+
 /// Takes an entry off a list, if it is there. `handle` is the one that the list shows.
 #[utoipa::path(
     delete, path = "/admin/lists/delete", tag = "lists",
@@ -72,14 +76,14 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let asked = Asked::new(&request);
     let list = Named::read(&asked.required("list")?)?;
-    let is_entry: Box<dyn Fn(&ListEntry) -> bool> = match asked.query("network")? {
-        Some(network) => {
+    let is_entry: Box<dyn Fn(&ListEntry) -> bool> = match the_only(&PARAMETERS, &asked)? {
+        ("network", network) => {
             let lists = list.networks(vec![network]);
             let named = office.limiter.named(&lists).map_err(|error| wrong("network", &error))?;
             Box::new(move |entry| named.contains(entry))
         }
-        None => {
-            let key = office.whom_asked(&asked)?.key(&office);
+        (parameter, value) => {
+            let key = office.whom_named(parameter, &value)?.key(&office);
             Box::new(move |entry| entry.key() == Some(key))
         }
     };

@@ -44,20 +44,18 @@ impl Office {
 
     /// Whom a query names.
     pub(super) fn whom_asked(&self, asked: &Asked) -> Result<Whom, Problem> {
-        let [id, ip, handle] = PARAMETERS.map(|name| asked.query(name));
-        let [id, ip, handle] = [id?, ip?, handle?];
-        let found = [&id, &ip, &handle];
-        one_of(&PARAMETERS, |name| {
-            PARAMETERS.iter().zip(found).any(|(parameter, value)| *parameter == name && value.is_some())
-        })?;
-        match (id, ip, handle) {
-            (Some(id), ..) => self.client(&id).map(Whom::Identity),
-            (_, Some(ip), _) => address(&ip).map(Whom::Identity),
-            (.., handle) => {
-                let key = key_of(&handle.unwrap_or_default());
-                key.map(Whom::Handle)
-                    .ok_or_else(|| Problem::bad("handle", "the 32 hexadecimal digits of a list are accepted"))
-            }
+        let (parameter, value) = the_only(&PARAMETERS, asked)?;
+        self.whom_named(parameter, &value)
+    }
+
+    /// Whom a parameter of a query names.
+    pub(super) fn whom_named(&self, parameter: &str, value: &str) -> Result<Whom, Problem> {
+        match parameter {
+            "client_id" => self.client(value).map(Whom::Identity),
+            "address" => address(value).map(Whom::Identity),
+            _ => key_of(value)
+                .map(Whom::Handle)
+                .ok_or_else(|| Problem::bad("handle", "the 32 hexadecimal digits of a list are accepted")),
         }
     }
 
@@ -67,13 +65,24 @@ impl Office {
     }
 }
 
+/// The only one of these parameters that is in a query, and its value.
+pub(super) fn the_only<'a>(parameters: &[&'a str], asked: &Asked) -> Result<(&'a str, String), Problem> {
+    let values: Vec<_> = parameters.iter().map(|name| asked.query(name)).collect::<Result<_, _>>()?;
+    let mut there = parameters.iter().zip(values).filter_map(|(name, value)| Some((*name, value?)));
+    there.next().filter(|_| there.next().is_none()).ok_or_else(|| not_one_of(parameters))
+}
+
 /// The only field that is there.
 fn one_of<'a>(fields: &[&'a str], is_there: impl Fn(&str) -> bool) -> Result<&'a str, Problem> {
     let mut there = fields.iter().filter(|field| is_there(field));
     match (there.next(), there.next()) {
         (Some(field), None) => Ok(field),
-        _ => Err(Problem::bad(fields[0], &format!("exactly one of {} is required", fields.join(", ")))),
+        _ => Err(not_one_of(fields)),
     }
+}
+
+fn not_one_of(fields: &[&str]) -> Problem {
+    Problem::bad(fields[0], &format!("exactly one of {} is required", fields.join(", ")))
 }
 
 fn address(text: &str) -> Result<Identity<'static>, Problem> {

@@ -77,10 +77,13 @@ async fn all_that_is_wrong_is_told_at_once_and_then_nothing_is_changed() {
     assert!(answer.text.contains("10.0.0.0/99") && answer.text.contains("localhost"), "{}", answer.text);
     for (query, field) in [
         ("", "list"),
-        ("?list=block", "client_id"),
+        ("?list=block", "network"),
         ("?list=grey&network=10.0.0.0/8", "list"),
         ("?list=block&network=x", "network"),
         ("?list=block&handle=x", "handle"),
+        // A network may be of one address, and nobody would be told that it is on the list yet.
+        ("?list=block&address=192.0.2.7", "network"),
+        ("?list=block&network=192.0.2.7&client_id=ann", "network"),
     ] {
         let path = format!("/admin/lists/delete{query}");
         stage.ask("DELETE", &path, Value::Null).await.is_problem(400, Some(field));
