@@ -52,7 +52,7 @@
 //! | `axum` | reads axum's `ConnectInfo` and `MatchedPath`, and its `MockConnectInfo` in tests |
 //! | `pace` | the sending side: `Pacer` and `PaceLayer`, which wait instead of refusing, by tokio's timer |
 //! | `redis` | `RedisStore`: one policy across many machines, counted in Redis or Valkey |
-//! | `retry` | `Retry`, a policy for tower's retries that obeys what answers say |
+//! | `retry` | `Retry`, a policy for tower's retries that obeys what answers say, and `Backoff` for loops |
 //!
 //! # More
 //!
@@ -98,9 +98,6 @@ pub use limiter::{
     BanError, Banned, ChargeError, ChargeFuture, Charging, Client, Decision, Hold, HoldFuture, Holding,
     Limiter, LimiterBuilder, ListEntry,
 };
-#[cfg(feature = "retry")]
-#[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
-pub use pace::Retry;
 #[cfg(feature = "pace")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pace")))]
 pub use pace::{
@@ -108,6 +105,9 @@ pub use pace::{
     JudgeBy, Outcome, Pace, PaceError, PaceFuture, PaceLayer, Pacer, Priority, PushError, Reject, Rejected,
     SendError, SendFuture, Signals, Unjudged,
 };
+#[cfg(feature = "retry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
+pub use pace::{Backoff, Retry};
 pub use policy::{Ban, Concurrency, Cost, Limit, Lists, Policy, Rule, Settle, StoreDown};
 pub use quota::{Quota, Rate};
 #[cfg(feature = "redis")]

@@ -1,6 +1,8 @@
 //! What a pacer is told of the other side, and what it makes of it.
 
 use super::feedback::{Control, Feedback, Outcome, Signals};
+#[cfg(feature = "retry")]
+use super::{Backoff, timer};
 use crate::{BuildError, Event, Mistake, Pacer};
 use std::time::Duration;
 
@@ -33,6 +35,15 @@ impl Pacer {
         if let Some(control) = self.control() {
             control.pause(time, self.now()).tell(|event| self.emit(event));
         }
+    }
+
+    /// Waits before something is tried again, and tells of it.
+    #[cfg(feature = "retry")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
+    pub async fn back_off(&self, backoff: &mut Backoff) {
+        let wait = backoff.draw();
+        self.emit(&Event::Retried { next: backoff.drawn().saturating_add(1), wait });
+        timer::sleep(wait).await;
     }
 
     /// Sets a signal; what is no finite number makes it the default.

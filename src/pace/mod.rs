@@ -3,6 +3,8 @@
 //! Who waits and for how long is decided without any runtime. `timer` is what knows one; `batch/run` uses tokio's
 //! notifications besides, which need none.
 
+#[cfg(feature = "retry")]
+mod backoff;
 mod batch;
 mod costs;
 mod error;
@@ -24,6 +26,8 @@ mod spacing;
 mod timer;
 mod wait;
 
+#[cfg(feature = "retry")]
+pub use backoff::Backoff;
 pub use batch::{Batch, BatchPlan, Batches, PushError};
 pub use costs::Costs;
 pub use error::{PaceError, Rejected, SendError};

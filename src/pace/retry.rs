@@ -1,4 +1,4 @@
-use super::{feedback::told, timer};
+use super::{Backoff, feedback::told, timer};
 use crate::{Event, Observe, observe::trace};
 use http::{Method, Request, Response, StatusCode};
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
@@ -29,27 +29,17 @@ pub struct Retry<E> {
     statuses: Arc<StatusCounts>,
     errors: Arc<ErrorCounts<E>>,
     budget: Arc<dyn Budget + Send + Sync>,
-    first: Duration,
-    longest: Duration,
-    decorrelated: bool,
+    backoff: Backoff,
     tries: u32,
     max_time: Duration,
     max_told: Duration,
-    stretch: Arc<dyn Fn() -> f64 + Send + Sync>,
     observers: Vec<Arc<dyn Observe>>,
-    course: Course,
+    /// When the first answer came.
+    start: Option<timer::Instant>,
 }
 
 type StatusCounts = dyn Fn(&Method, StatusCode) -> bool + Send + Sync;
 type ErrorCounts<E> = dyn Fn(&Method, &E) -> bool + Send + Sync;
-
-/// How far a request has come.
-#[derive(Debug, Clone, Copy, Default)]
-struct Course {
-    retries: u32,
-    start: Option<timer::Instant>,
-    backoff: Duration,
-}
 
 impl<E> Retry<E> {
     /// At most 3 tries in 30 seconds, with backoffs of up to 100 ms at first and 10 s at last; retries may be a fifth of the
@@ -63,15 +53,12 @@ impl<E> Retry<E> {
             }),
             errors: Arc::new(|method, _| method.is_idempotent()),
             budget: Arc::new(TpsBudget::default()),
-            first: Duration::from_millis(100),
-            longest: Duration::from_secs(10),
-            decorrelated: false,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
             tries: 3,
             max_time: Duration::from_secs(30),
             max_told: Duration::from_secs(60),
-            stretch: Arc::new(|| 1.0),
             observers: Vec::new(),
-            course: Course::default(),
+            start: None,
         }
     }
 
@@ -86,13 +73,14 @@ impl<E> Retry<E> {
     }
 
     /// The most that is waited before the first retry, which doubles with each, and the most that it grows to.
-    pub fn backoff(self, first: Duration, longest: Duration) -> Self {
-        Self { first, longest, ..self }
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.backoff.bounds(first, longest);
+        self
     }
 
     /// Draws each backoff between the first one and three times the last one drawn, instead of from 0 to a power of two.
     pub fn decorrelated(self) -> Self {
-        Self { decorrelated: true, ..self }
+        Self { backoff: self.backoff.decorrelated(), ..self }
     }
 
     /// How long an answer may ask to wait; one that asks for more is not tried again, because coming earlier would only be
@@ -119,7 +107,7 @@ impl<E> Retry<E> {
     /// Makes backoffs so many times as long, as a closure says before each, up to the longest: by signals of a
     /// [`Pacer`](crate::Pacer::signals), say, such as the number of rebalances.
     pub fn stretch(self, times: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
-        Self { stretch: Arc::new(times), ..self }
+        Self { backoff: self.backoff.stretch(times), ..self }
     }
 
     /// Tells `observer` of retries, and of requests that are given up, beside the `tracing` events that are always there.
@@ -135,45 +123,24 @@ impl<E> Retry<E> {
 
     /// How long to wait before the next try, or why there is none.
     fn next(&mut self, told: Option<Duration>) -> Result<Duration, &'static str> {
-        let start = *self.course.start.get_or_insert_with(timer::now);
-        if self.course.retries.saturating_add(1) >= self.tries {
+        let start = *self.start.get_or_insert_with(timer::now);
+        if self.sent() >= self.tries {
             return Err("no tries are left");
         }
         if told.is_some_and(|told| told > self.max_told) {
             return Err("the answer asks for too long a wait");
         }
-        let backoff = self.draw();
-        let wait = told.unwrap_or_default().saturating_add(backoff);
+        let wait = told.unwrap_or_default().saturating_add(self.backoff.draw());
         if start.elapsed().saturating_add(wait) > self.max_time {
             return Err("no time is left");
         }
-        if !self.budget.withdraw() {
-            return Err("the budget is spent");
-        }
-        self.course.retries += 1;
-        self.course.backoff = backoff;
-        Ok(wait)
+        if self.budget.withdraw() { Ok(wait) } else { Err("the budget is spent") }
     }
 
-    fn draw(&self) -> Duration {
-        let (low, high) = if self.decorrelated {
-            (self.first, self.course.backoff.max(self.first).saturating_mul(3))
-        } else {
-            let doubled = 1u32.checked_shl(self.course.retries).unwrap_or(u32::MAX);
-            (Duration::ZERO, self.first.saturating_mul(doubled))
-        };
-        let times = (self.stretch)();
-        let times = if times.is_finite() { times.max(0.0) } else { 1.0 };
-        let longest = nanos(self.longest);
-        // The conversion saturates.
-        let [low, high] = [low, high].map(|time| ((nanos(time) as f64 * times) as u64).min(longest));
-        Duration::from_nanos(fastrand::u64(low..=high))
+    /// How often the request was sent.
+    const fn sent(&self) -> u32 {
+        self.backoff.drawn().saturating_add(1)
     }
-}
-
-/// At most 584 years.
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl<B: Clone, T, E> Policy<Request<B>, Response<T>, E> for Retry<E> {
@@ -194,13 +161,14 @@ impl<B: Clone, T, E> Policy<Request<B>, Response<T>, E> for Retry<E> {
             self.budget.deposit();
             return None;
         }
+        let tries = self.sent();
         match self.next(told) {
             Ok(wait) => {
-                self.tell(&Event::Retried { next: self.course.retries.saturating_add(1), wait });
+                self.tell(&Event::Retried { next: self.sent(), wait });
                 Some(Box::pin(timer::sleep(wait)))
             }
             Err(reason) => {
-                self.tell(&Event::GivenUp { tries: self.course.retries.saturating_add(1), reason });
+                self.tell(&Event::GivenUp { tries, reason });
                 None
             }
         }
@@ -217,7 +185,7 @@ impl<E> Clone for Retry<E> {
             statuses: self.statuses.clone(),
             errors: self.errors.clone(),
             budget: self.budget.clone(),
-            stretch: self.stretch.clone(),
+            backoff: self.backoff.clone(),
             observers: self.observers.clone(),
             ..*self
         }
@@ -234,9 +202,7 @@ impl<E> fmt::Debug for Retry<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retry")
             .field("tries", &self.tries)
-            .field("first", &self.first)
-            .field("longest", &self.longest)
-            .field("course", &self.course)
+            .field("backoff", &self.backoff)
             .finish_non_exhaustive()
     }
 }

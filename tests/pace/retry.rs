@@ -1,11 +1,12 @@
 //! What is sent again, and when.
 
+use crate::stage::*;
 use http::{Method, Request, Response};
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tidegate::{Event, Retry};
+use tidegate::{Backoff, Event, Quota, Retry};
 use tokio::time::Instant;
 use tower::{
     Layer, ServiceExt,
@@ -202,4 +203,32 @@ async fn a_thousand_clients_do_not_return_in_step() {
     }
     // Of 1,000, 100 in each; six standard deviations are 57.
     assert!(tenths.iter().all(|count| *count <= 157), "{tenths:?}");
+}
+
+/// A loop of its own: each wait is told, within what its number allows, and after a reset it starts anew.
+#[tokio::test(start_paused = true)]
+async fn loops_back_off_too() {
+    let note = |event: &Event<'_>| match event {
+        Event::Retried { next, wait } => Some(format!("{next} {}", wait.as_nanos())),
+        _ => None,
+    };
+    let (stage, told) = told([own(Quota::per_second(1))], note);
+    let (millis, mut longest) = (Duration::from_millis, [Duration::ZERO; 4]);
+    for _ in 0..200 {
+        let mut backoff = Backoff::new(millis(100), millis(300));
+        for (number, most) in [100, 200, 300, 300].into_iter().enumerate() {
+            let start = Instant::now();
+            stage.pacer.back_off(&mut backoff).await;
+            assert!(start.elapsed() <= millis(most + 2), "{number}");
+            longest[number] = longest[number].max(start.elapsed());
+        }
+        assert_eq!(backoff.drawn(), 4);
+        backoff.reset();
+        assert!(backoff.draw() <= millis(100));
+    }
+    // Of 200, none in the last fifth has odds of 1 to 10^19.
+    assert!(longest.iter().zip([80, 160, 240, 240]).all(|(longest, least)| *longest > millis(least)));
+    let told = told.lock().unwrap();
+    let tries: Vec<&str> = told.iter().filter_map(|line| line.split(' ').next()).collect();
+    assert!(tries.chunks(4).all(|tries| tries == ["2", "3", "4", "5"]), "{tries:?}");
 }
