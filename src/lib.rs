@@ -52,6 +52,7 @@
 //! | `axum` | reads axum's `ConnectInfo` and `MatchedPath`, and its `MockConnectInfo` in tests |
 //! | `pace` | the sending side: `Pacer` and `PaceLayer`, which wait instead of refusing, by tokio's timer |
 //! | `redis` | `RedisStore`: one policy across many machines, counted in Redis or Valkey |
+//! | `redis-tls` | `RedisStore` through TLS, by rustls with ring |
 //! | `retry` | `Retry`, a policy for tower's retries that obeys what answers say, and `Backoff` for loops |
 //!
 //! # More

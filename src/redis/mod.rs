@@ -1,5 +1,6 @@
 //! Counting in Redis or Valkey, so that one policy holds across many machines.
 
+mod access;
 mod call;
 mod failure;
 mod holdings;
@@ -82,7 +83,8 @@ impl Drop for Shared {
 }
 
 impl RedisStore {
-    /// A store at a URL: `redis://host:6379/0`, `redis://:password@host`, or `redis+unix:///path/to/socket`.
+    /// A store at a URL: `redis://host:6379/0`, `redis://user:password@host`, `rediss://host` (TLS, with feature `redis-tls`),
+    /// or `redis+unix:///path/to/socket`.
     pub fn builder(url: impl Into<String>) -> RedisBuilder {
         RedisBuilder::new(Address::Url(url.into()))
     }

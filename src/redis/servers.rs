@@ -1,10 +1,7 @@
 //! Which server to connect to.
 
-use super::{failure::Failure, line::send};
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo as _, RedisConnectionInfo, RedisResult, Value,
-    aio::MultiplexedConnection,
-};
+use super::{access::Access, failure::Failure, line::send};
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, Value, aio::MultiplexedConnection};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -14,23 +11,22 @@ pub(super) enum Servers {
     /// It is always the same.
     One(Client),
     /// Sentinels know the primary, by its name.
-    Named { name: String, sentinels: Vec<Client>, login: RedisConnectionInfo },
+    Named { name: String, sentinels: Vec<Client>, access: Access },
 }
 
 impl Servers {
     /// The server that decides now. Each sentinel is given a part of the time to connect.
     pub(super) async fn primary(&self, patience: Duration) -> Result<Client, Failure> {
-        let (name, sentinels, login) = match self {
+        let (name, sentinels, access) = match self {
             Self::One(client) => return Ok(client.clone()),
-            Self::Named { name, sentinels, login } => (name, sentinels, login),
+            Self::Named { name, sentinels, access } => (name, sentinels, access),
         };
         let share = patience / u32::try_from(sentinels.len()).unwrap_or(u32::MAX).max(1);
         let mut last = None;
         for sentinel in sentinels {
             match timeout(share, ask(sentinel, name)).await {
                 Ok(Ok(Some((host, port)))) => {
-                    let info = (host, port).into_connection_info()?.set_redis_settings(login.clone());
-                    return Ok(Client::open(info)?);
+                    return Ok(access.told(sentinel, host, port)?);
                 }
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => last = Some(Failure::from(error)),

@@ -1,15 +1,14 @@
 //! How to reach Redis, and how long to wait for it.
 
-use super::{RedisStore, link::Link, names::Names, servers::Servers, timing::Timing};
+use super::{RedisStore, access::Access, link::Link, names::Names, servers::Servers, timing::Timing};
 use crate::{BuildError, ManualClock, Mistake};
-use redis::{Client, IntoConnectionInfo as _, RedisConnectionInfo};
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
 /// Settings of a [`RedisStore`] before it is built.
 #[must_use]
 pub struct RedisBuilder {
     address: Address,
-    password: Option<String>,
+    access: Access,
     prefix: String,
     pub(super) timing: Timing,
     connections: usize,
@@ -32,13 +31,42 @@ const LONGEST_PREFIX: usize = 64;
 impl RedisBuilder {
     pub(super) fn new(address: Address) -> Self {
         let timing = Timing::default();
-        Self { address, password: None, prefix: "tg:".to_owned(), timing, connections: 1, clock: None }
+        Self {
+            address,
+            access: Access::default(),
+            prefix: "tg:".to_owned(),
+            timing,
+            connections: 1,
+            clock: None,
+        }
+    }
+
+    /// The user of the server, so that it need not stand in the URL; the server's default one unless set.
+    pub fn username(mut self, username: impl Into<String>) -> Self {
+        self.access.username = Some(username.into());
+        self
     }
 
     /// The password of the server, so that it need not stand in the URL; none unless set. Sentinels have those of their
     /// URLs.
     pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.password = Some(password.into());
+        self.access.password = Some(password.into());
+        self
+    }
+
+    /// Whom to trust instead of the system's certificates, in PEM; for URLs that begin with `rediss://`, of sentinels too.
+    #[cfg(feature = "redis-tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis-tls")))]
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.access.certificates.roots = Some(pem.into());
+        self
+    }
+
+    /// What to show to servers that ask for a certificate, and its key, in PEM; none unless set.
+    #[cfg(feature = "redis-tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis-tls")))]
+    pub fn client_certificate(mut self, pem: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.access.certificates.own = Some((pem.into(), key.into()));
         self
     }
 
@@ -156,7 +184,7 @@ impl RedisBuilder {
                 ),
             );
         }
-        let servers = self.address.servers(self.password.as_deref());
+        let servers = self.address.servers(self.access);
         match servers.map_err(|reason| wrong("url", reason)) {
             Ok(servers) if mistakes.is_empty() => Ok(RedisStore::of(Link::new(
                 servers,
@@ -171,16 +199,16 @@ impl RedisBuilder {
 }
 
 impl Address {
-    fn servers(&self, password: Option<&str>) -> Result<Servers, String> {
+    fn servers(self, access: Access) -> Result<Servers, String> {
         match self {
-            Self::Url(url) => client(url, password).map(Servers::One),
+            Self::Url(url) => access.client(&url).map(Servers::One),
             Self::Sentinels { urls, .. } if urls.is_empty() => {
                 Err("no sentinel is named; name one at least".to_owned())
             }
             Self::Sentinels { name, urls } => {
-                let sentinels = urls.iter().map(|url| client(url, None)).collect::<Result<_, _>>()?;
-                let login = login(RedisConnectionInfo::default(), password);
-                Ok(Servers::Named { name: name.clone(), sentinels, login })
+                let apart = Access { certificates: access.certificates.clone(), ..Access::default() };
+                let sentinels: Vec<_> = urls.iter().map(|url| apart.client(url)).collect::<Result<_, _>>()?;
+                Ok(Servers::Named { name, sentinels, access })
             }
         }
     }
@@ -195,26 +223,6 @@ fn in_range(
     if !range.contains(&number) {
         wrong(setting, format!("{number} is out of range; {} to {} is accepted", range.start(), range.end()));
     }
-}
-
-/// The URL may hold a password, so it stands in no message.
-fn client(url: &str, password: Option<&str>) -> Result<Client, String> {
-    let forms = "redis://host:6379/0 or redis+unix:///path/to/socket";
-    let wrong = |error: redis::RedisError| {
-        format!("it does not name a server of Redis ({}); write {forms}", error.category())
-    };
-    let info = url.into_connection_info().map_err(wrong)?;
-    if !info.addr().is_supported() {
-        return Err(format!("its kind of address is not supported here; write {forms}"));
-    }
-    let settings = login(info.redis_settings().clone(), password);
-    Client::open(info.set_redis_settings(settings)).map_err(wrong)
-}
-
-/// Redis needs not know what library it is, and an access list need not allow to tell it.
-fn login(settings: RedisConnectionInfo, password: Option<&str>) -> RedisConnectionInfo {
-    let settings = settings.set_skip_set_lib_name();
-    password.into_iter().fold(settings, RedisConnectionInfo::set_password)
 }
 
 impl fmt::Debug for RedisBuilder {

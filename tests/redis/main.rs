@@ -13,3 +13,5 @@ mod server;
 mod settings;
 mod slots;
 mod stage;
+#[cfg(feature = "redis-tls")]
+mod tls;

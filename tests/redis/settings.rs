@@ -62,3 +62,33 @@ async fn a_wrong_password_is_told_and_not_shown() {
     let limiter = stage::limiter(&right, policy()).await;
     assert!(limiter.charge(&Identity::name("ann"), "client").await.unwrap().is_allowed());
 }
+
+/// A user whom the server knows, in the URL or beside it, and nobody else.
+#[tokio::test]
+async fn a_user_of_an_access_list_is_let_in() {
+    let server = Server::start();
+    server.say("ACL SETUSER gate on >swordfish ~tg:* +@all");
+    server.say("ACL SETUSER default off");
+    let url = format!("redis://gate:swordfish@127.0.0.1:{}", server.port);
+    for store in
+        [RedisStore::builder(url), RedisStore::builder(server.url()).username("gate").password("swordfish")]
+    {
+        let store = store.deadline(Duration::from_secs(30)).build().unwrap();
+        let limiter = stage::limiter(&store, policy()).await;
+        limiter.charge(&Identity::name("ann"), "client").await.unwrap();
+        assert_eq!(store.status().refused, 0);
+    }
+    let events = stage::Events::default();
+    let nobody = RedisStore::builder(server.url()).build().unwrap();
+    let builder = Limiter::builder(policy()).secret(stage::SECRET).store(nobody);
+    let _limiter = builder.observe(events.observer()).build().unwrap();
+    let told = events.until("Unreachable").await;
+    assert!(told.contains("NOAUTH") || told.to_lowercase().contains("authentication"), "{told}");
+}
+
+#[cfg(not(feature = "redis-tls"))]
+#[test]
+fn tls_without_its_feature_is_a_mistake() {
+    let error = RedisStore::builder("rediss://host").build().unwrap_err().to_string();
+    assert!(error.contains("the feature `redis-tls`"), "{error}");
+}

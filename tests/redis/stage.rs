@@ -56,11 +56,14 @@ impl Server {
         (0..20).find_map(|_| start(free_port())).expect("redis-server starts on one of 20 ports")
     }
 
-    fn launch(port: u16, config: Option<&str>, settings: &[&str]) -> Option<Self> {
+    /// Nothing where the port is taken. `TIDEGATE_TEST_REDIS_SERVER` names another program, such as `valkey-server`.
+    pub fn launch(port: u16, config: Option<&str>, settings: &[&str]) -> Option<Self> {
         let number = SERVERS.fetch_add(1, Relaxed);
         let dir = std::env::temp_dir().join(format!("tidegate-redis-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        let mut command = Command::new("redis-server");
+        let program =
+            std::env::var("TIDEGATE_TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let mut command = Command::new(&program);
         if let Some(config) = config {
             std::fs::write(dir.join("config"), config).unwrap();
             command.arg(dir.join("config"));
@@ -69,9 +72,9 @@ impl Server {
         let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                panic!("redis-server is missing; install it with `apt-get install redis-server`")
+                panic!("{program} is missing; install it with `apt-get install redis-server`")
             }
-            Err(error) => panic!("redis-server: {error}"),
+            Err(error) => panic!("{program}: {error}"),
         };
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let words = ["eady to accept connections", "Sentinel ID is"];
