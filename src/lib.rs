@@ -49,6 +49,7 @@
 //! |---|---|
 //! | `admin` | the admin API for clients, tiers and limits, an axum router |
 //! | `journal` | keeps the clients of a [`MemoryRegistry`] in a file |
+//! | `config` | `Config`: a policy and all around it from a TOML file |
 //! | `axum` | reads axum's `ConnectInfo` and `MatchedPath`, and its `MockConnectInfo` in tests |
 //! | `pace` | the sending side: `Pacer` and `PaceLayer`, which wait instead of refusing, by tokio's timer |
 //! | `redis` | `RedisStore`: one policy across many machines, counted in Redis or Valkey |
@@ -58,7 +59,7 @@
 //! # More
 //!
 //! The README has tables of set-ups, limits and headers; the directory `examples` has a program for each;
-//! `docs/algorithms.md` says which quota stands for which algorithm, `docs/sending.md` how to send within limits, and `docs/design.md` why things are as they are.
+//! `docs/configuration.md` has all that a file can say, `docs/algorithms.md` says which quota stands for which algorithm, `docs/sending.md` how to send within limits, and `docs/design.md` why things are as they are.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "admin")]
@@ -66,6 +67,8 @@ mod admin;
 mod arena;
 mod ban;
 mod clock;
+#[cfg(feature = "config")]
+mod config;
 mod error;
 mod event;
 mod identity;
@@ -90,6 +93,9 @@ mod sync;
 #[cfg(feature = "admin")]
 pub use admin::{Admin, AdminBuilder};
 pub use clock::ManualClock;
+#[cfg(feature = "config")]
+#[cfg_attr(docsrs, doc(cfg(feature = "config")))]
+pub use config::{Config, ConfigError, ConfigFormat, ConfigMistake, Period, Secret, Size};
 pub use error::{BuildError, Mistake, QuotaError};
 pub use event::{AdminAct, Event, Observe, Occasion};
 pub use identity::{Identity, PeerAddr, Rejection, RequestHead, Source, TrustedProxies};
@@ -137,6 +143,11 @@ struct Readme;
 #[cfg(all(doctest, feature = "retry"))]
 #[doc = include_str!("../docs/sending.md")]
 struct Sending;
+
+/// Compiles the examples in the guide to configuration.
+#[cfg(all(doctest, feature = "config"))]
+#[doc = include_str!("../docs/configuration.md")]
+struct Configuration;
 
 /// Compiles and runs the examples in the guide to algorithms.
 #[cfg(doctest)]

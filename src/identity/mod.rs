@@ -21,6 +21,8 @@ pub(crate) use credential::query;
 pub(crate) use forwarded::Proxies;
 pub use forwarded::TrustedProxies;
 pub use head::RequestHead;
+#[cfg(feature = "config")]
+pub(crate) use network::is_network;
 pub(crate) use network::{Network, Networks, parse_network};
 pub use peer::PeerAddr;
 pub(crate) use peer::peer;

@@ -105,6 +105,12 @@ pub(crate) fn parse_network(text: &str, place: &'static str, mistakes: &mut Vec<
     net
 }
 
+/// Whether a text is an address or a network.
+#[cfg(feature = "config")]
+pub(crate) fn is_network(text: &str) -> bool {
+    parse(text).is_some()
+}
+
 /// A set of addresses.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Networks {

@@ -1,0 +1,11 @@
+//! A policy and all around it, from a file.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod examples;
+mod mistakes;
+mod reference;
+mod same;
+mod stage;
+mod variables;
