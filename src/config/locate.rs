@@ -114,7 +114,8 @@ impl Source {
             "IdRule" => &["registry", "ids"],
             "backoff" => &["store", "redis", "first_pause"],
             "url" | "store" => &["store", "redis", "url"],
-            "deadline" | "connect_timeout" | "failures" | "known_refusals" | "connections" | "prefix" => {
+            "deadline" | "connect_timeout" | "failures" | "known_refusals" | "connections" | "prefix"
+            | "permit_life" | "root_certificates" | "client_certificate" | "client_key" => {
                 return self.at(&["store", "redis", setting]);
             }
             _ if setting.starts_with("Clients") || setting.starts_with("fallback") => &["registry"],

@@ -29,10 +29,12 @@ pub(in super::super) struct StoreSection {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in super::super) struct RedisSection {
-    /// The server: `redis://host:6379/0`, or `redis+unix:///path/to/socket`. Either this or `sentinels` is needed.
+    /// The server: `redis://host:6379/0`, `rediss://host` through TLS, or `redis+unix:///path/to/socket`. Either this or `sentinels` is needed.
     pub(in super::super) url: Option<Secret>,
     /// The sentinels that know the primary.
     pub(in super::super) sentinels: Option<SentinelsSection>,
+    /// The user of the server; the server's default one unless set.
+    pub(in super::super) username: Option<String>,
     /// The password of the server; none unless set.
     pub(in super::super) password: Option<Secret>,
     /// What the names of all keys begin with, up to 64 printable ASCII characters without braces; `tg:` unless set.
@@ -50,6 +52,15 @@ pub(in super::super) struct RedisSection {
     pub(in super::super) failures: Option<u32>,
     /// How long a client that was refused may be refused again without asking Redis, up to 10 s; 1 s unless set.
     pub(in super::super) known_refusals: Option<Period>,
+    /// How long the permits of an instance that has died stay taken, from 3 s to 10 min, the same on all instances; 10 s unless
+    /// set.
+    pub(in super::super) permit_life: Option<Period>,
+    /// A file with the certificates to trust instead of the system's, in PEM; for URLs that begin with `rediss://`.
+    pub(in super::super) root_certificates: Option<String>,
+    /// A file with what to show to servers that ask for a certificate, in PEM; none unless set.
+    pub(in super::super) client_certificate: Option<String>,
+    /// The file with its key, in PEM.
+    pub(in super::super) client_key: Option<String>,
     /// How many connections requests are spread over, from 1 to 64; 1 unless set.
     #[schemars(range(min = 1, max = 64))]
     pub(in super::super) connections: Option<u32>,
@@ -110,6 +121,9 @@ impl RedisSection {
             }
             (None, url) => RedisStore::builder(url.as_ref().map(Secret::expose).unwrap_or_default()),
         };
+        if let Some(username) = &self.username {
+            builder = builder.username(username);
+        }
         if let Some(password) = &self.password {
             builder = builder.password(password.expose());
         }
@@ -134,9 +148,45 @@ impl RedisSection {
         if let Some(Period(time)) = self.known_refusals {
             builder = builder.known_refusals(time);
         }
+        if let Some(Period(time)) = self.permit_life {
+            builder = builder.permit_life(time);
+        }
         if let Some(number) = self.connections {
             builder = builder.connections(number as usize);
         }
-        builder.build()
+        self.certified(builder)?.build()
     }
+
+    #[cfg(feature = "redis-tls")]
+    fn certified(&self, mut builder: crate::RedisBuilder) -> Result<crate::RedisBuilder, crate::BuildError> {
+        let read = |setting, path: &String| {
+            std::fs::read(path).map_err(|error| wrong(setting, format!("{path:?} cannot be read ({error})")))
+        };
+        if let Some(roots) = &self.root_certificates {
+            builder = builder.root_certificates(read("root_certificates", roots)?);
+        }
+        match (&self.client_certificate, &self.client_key) {
+            (Some(certificate), Some(key)) => Ok(builder
+                .client_certificate(read("client_certificate", certificate)?, read("client_key", key)?)),
+            (None, None) => Ok(builder),
+            _ => {
+                Err(wrong("client_certificate", "a certificate and its key go together; set both".to_owned()))
+            }
+        }
+    }
+
+    #[cfg(not(feature = "redis-tls"))]
+    fn certified(&self, builder: crate::RedisBuilder) -> Result<crate::RedisBuilder, crate::BuildError> {
+        let files = [&self.root_certificates, &self.client_certificate, &self.client_key];
+        if files.iter().all(|file| file.is_none()) {
+            return Ok(builder);
+        }
+        let reason = "this program was built without TLS to Redis; turn on tidegate's feature `redis-tls`";
+        Err(wrong("root_certificates", reason.to_owned()))
+    }
+}
+
+#[cfg(feature = "redis")]
+fn wrong(setting: &'static str, reason: String) -> crate::BuildError {
+    crate::BuildError::one(crate::Mistake::Setting { setting, reason })
 }
