@@ -1,0 +1,72 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use std::num::NonZeroUsize;
+use tidegate::{Policy, Quota, TrustedProxies};
+use tidegate_proxy::{
+    Settings,
+    settings::{Listen, Target},
+};
+
+/// Rate limits in front of anything that speaks HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Forward requests that are within their limits, and refuse the others.
+    Serve(Serve),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Where requests go, like http://127.0.0.1:8265.
+    #[arg(long, value_name = "URL")]
+    upstream: Target,
+
+    /// What each client may do, like 10/second or "100/minute burst 20".
+    #[arg(long, value_name = "QUOTA")]
+    limit: Quota,
+
+    /// Where to listen, like 127.0.0.1:8080; several times for several addresses.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: Vec<Listen>,
+
+    /// A proxy in front of this one that appends to X-Forwarded-For, like 10.0.0.5 or 10.0.0.0/8; several times for several.
+    #[arg(long, value_name = "NETWORK", value_parser = network)]
+    trust_proxy: Vec<IpNet>,
+
+    /// How many threads serve; as many as there are processors, unless given.
+    #[arg(long, value_name = "NUMBER")]
+    threads: Option<NonZeroUsize>,
+}
+
+/// Reads an address as the network that has nothing else.
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<std::net::IpAddr>().map(IpNet::from);
+    address.or_else(|_| text.parse()).map_err(|_| format!("`{text}` is no network; write it like 10.0.0.0/8"))
+}
+
+impl Serve {
+    pub(crate) fn settings(&self) -> Settings {
+        let mut settings = Settings::new(self.upstream.clone());
+        settings.server.listen.clone_from(&self.listen);
+        settings.server.trusted_proxies.clone_from(&self.trust_proxy);
+        settings.server.threads = self.threads;
+        settings
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        let policy = Policy::per_client(self.limit);
+        if self.trust_proxy.is_empty() {
+            return policy;
+        }
+        policy
+            .trust_proxies(TrustedProxies::x_forwarded_for(self.trust_proxy.iter().map(ToString::to_string)))
+    }
+}

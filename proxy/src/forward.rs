@@ -1,0 +1,129 @@
+//! One request to an upstream, and its answer back.
+
+use crate::{
+    answer::AnswerBody,
+    check::Check,
+    fields::{Hops, Peer},
+    problem::Problem,
+    tunnel,
+    upload::{Progress, Stage, Upload},
+    upstream::{Answered, Upstream, is_bodiless},
+};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE},
+};
+use hyper::upgrade::OnUpgrade;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// What a worker forwards with.
+#[derive(Debug)]
+pub(crate) struct Forwarder {
+    pub(crate) check: Arc<Check>,
+    pub(crate) upstream: Upstream,
+    /// For the next bytes of an upgraded connection.
+    pub(crate) upgraded_span: Duration,
+}
+
+/// A client's connection, for the requests on it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) peer: Peer,
+    /// Its place among the connections that the worker serves.
+    pub(crate) place: Arc<OwnedSemaphorePermit>,
+}
+
+/// An upgrade that a request asks for.
+struct Upgrade {
+    protocol: HeaderValue,
+    client: OnUpgrade,
+}
+
+impl Forwarder {
+    /// The answer to a request: the upstream's, or why there is none.
+    pub(crate) async fn forward(&self, client: &Client, request: Request<Upload>) -> Response<AnswerBody> {
+        let method = request.method().clone();
+        match self.try_forward(client, &method, request).await {
+            Ok(response) => response,
+            Err(problem) => problem.answer(&method),
+        }
+    }
+
+    async fn try_forward(
+        &self,
+        client: &Client,
+        method: &Method,
+        request: Request<Upload>,
+    ) -> Result<Response<AnswerBody>, Problem> {
+        if request.body().is_too_large() {
+            return Err(Problem::BodyTooLarge);
+        }
+        let progress = request.body().progress();
+        let (mut parts, body) = request.into_parts();
+        let protocol = self.check.admit(&client.peer, &mut parts, progress.is_some())?;
+        let upgrade = match (protocol, parts.extensions.remove::<OnUpgrade>()) {
+            (Some(protocol), Some(client)) => Some(Upgrade { protocol, client }),
+            _ => None,
+        };
+        // They were for the layer.
+        parts.extensions.clear();
+        // hyper would take a GET without a length for one without a body.
+        if progress.is_some() && is_bodiless(method) && !parts.headers.contains_key(CONTENT_LENGTH) {
+            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        let answered = self.upstream.send(Request::from_parts(parts, body)).await?;
+        self.answer(client, answered, upgrade, progress.as_deref())
+    }
+
+    /// The answer as the client gets it.
+    fn answer(
+        &self,
+        client: &Client,
+        answered: Answered,
+        upgrade: Option<Upgrade>,
+        progress: Option<&Progress>,
+    ) -> Result<Response<AnswerBody>, Problem> {
+        let Answered { response, link } = answered;
+        let (mut parts, incoming) = response.into_parts();
+        parts.version = Version::HTTP_11;
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            let upgrade =
+                upgrade.filter(|upgrade| parts.headers.get(UPGRADE).is_some_and(|to| is_same(to, upgrade)));
+            let (upgrade, (upstream, early, place)) =
+                upgrade.zip(link.upgraded()).ok_or(Problem::BadAnswer)?;
+            let places = (client.place.clone(), place);
+            tunnel::spawn(upgrade.client, upstream, early, self.upgraded_span, places);
+            self.check.hops.strip_answer(&mut parts.headers);
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            parts.headers.insert(UPGRADE, upgrade.protocol);
+            return Ok(Response::from_parts(parts, AnswerBody::of(bytes::Bytes::new())));
+        }
+        admit_answer(&self.check.hops, &mut parts.headers)?;
+        let is_uploading = progress.is_some_and(|progress| progress.stage() != Stage::Ended);
+        let body = match is_uploading {
+            true => AnswerBody::beside(incoming, link, self.upstream.body_span()),
+            false => self.upstream.body(incoming, link),
+        };
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
+fn is_same(protocol: &HeaderValue, upgrade: &Upgrade) -> bool {
+    protocol.as_bytes().eq_ignore_ascii_case(upgrade.protocol.as_bytes())
+}
+
+/// Takes off what was for our connection alone. Framing that other readers could take differently is no answer.
+fn admit_answer(hops: &Hops, headers: &mut HeaderMap) -> Result<(), Problem> {
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let length = lengths.next();
+    let is_length = length.is_none_or(|length| length.as_bytes().iter().all(u8::is_ascii_digit));
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_coding = codings.next().is_none_or(|coding| is_chunked(coding) && length.is_none());
+    if !is_length || lengths.next().is_some() || !is_coding || codings.next().is_some() {
+        return Err(Problem::BadAnswer);
+    }
+    hops.strip_answer(headers);
+    Ok(())
+}

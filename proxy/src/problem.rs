@@ -1,0 +1,100 @@
+//! Answers of our own to requests that are not forwarded, or whose upstream has none.
+
+use crate::answer::AnswerBody;
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+};
+
+/// Why a request gets no answer from an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// The request is none that can be forwarded without being misread; the text says why, and how to mend it.
+    Malformed(&'static str),
+    BodyTooLarge,
+    BodyTooSlow,
+    /// A method that we do not forward.
+    Method,
+    /// The request came through here before.
+    Loop,
+    /// The upstream cannot be connected to.
+    Unreachable,
+    /// The upstream closed the connection before its answer.
+    Closed,
+    /// The upstream's answer is no HTTP, or none that can be forwarded.
+    BadAnswer,
+    /// The upstream was too slow.
+    TooSlow,
+    /// The upstream has all the connections that it may have.
+    Busy,
+}
+
+impl Problem {
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Method => StatusCode::NOT_IMPLEMENTED,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::Unreachable | Self::Closed | Self::BadAnswer => StatusCode::BAD_GATEWAY,
+            Self::TooSlow => StatusCode::GATEWAY_TIMEOUT,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// What happened, in words that tell nothing of the network behind us.
+    pub(crate) const fn detail(self) -> &'static str {
+        match self {
+            Self::Malformed(why) => why,
+            Self::BodyTooLarge => "The request's body is larger than is accepted here.",
+            Self::BodyTooSlow => "The request's body did not come in time.",
+            Self::Method => "CONNECT and TRACE are not forwarded.",
+            Self::Loop => "The request came through this proxy before.",
+            Self::Unreachable => "The server behind this proxy cannot be reached.",
+            Self::Closed => "The server behind this proxy closed the connection without an answer.",
+            Self::BadAnswer => "The server behind this proxy answered with what cannot be forwarded.",
+            Self::TooSlow => "The server behind this proxy did not answer in time.",
+            Self::Busy => "The server behind this proxy has all the connections that it may have.",
+        }
+    }
+
+    /// The answer to a request, problem details (RFC 9457); to HEAD, without its body.
+    pub(crate) fn answer(self, method: &Method) -> Response<AnswerBody> {
+        let status = self.status();
+        let title = status.canonical_reason().unwrap_or("Problem");
+        // Nothing in here needs escapes.
+        let body = format!(
+            "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"detail\":\"{}\"}}",
+            status.as_u16(),
+            self.detail()
+        );
+        let length = HeaderValue::from(body.len());
+        let body = if method == Method::HEAD { Bytes::new() } else { body.into() };
+        let mut response = Response::new(AnswerBody::of(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(CONTENT_LENGTH, length);
+        if self == Self::Busy {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_need_no_escapes() {
+        use Problem::*;
+        let all = [BodyTooLarge, BodyTooSlow, Method, Loop, Unreachable, Closed, BadAnswer, TooSlow, Busy];
+        for problem in all {
+            assert!(!problem.detail().contains(['"', '\\']), "{problem:?}");
+        }
+    }
+}

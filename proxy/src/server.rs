@@ -1,0 +1,197 @@
+//! The proxy as a whole: its threads, and how it starts and stops.
+
+use crate::{
+    check::Check,
+    connection::Host,
+    fields::{Forwarding, Hops},
+    forward::Forwarder,
+    listen,
+    settings::{Listen, Settings},
+    stop::Stop,
+    upstream::{Gate, Upstream},
+    worker,
+};
+use http::HeaderName;
+use std::{
+    fmt, io,
+    net::{SocketAddr, TcpListener},
+    num::NonZeroUsize,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+};
+use tidegate::ThrottleLayer;
+
+/// A proxy that serves until it is stopped or dropped.
+///
+/// ```no_run
+/// use tidegate::{Limiter, Policy};
+/// use tidegate_proxy::{Server, Settings};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let limiter = Limiter::new(Policy::per_client("10/second".parse()?))?;
+/// let settings = Settings::new("http://127.0.0.1:8265".parse()?);
+/// let server = Server::start(&settings, &limiter.layer())?;
+/// // until something says that it is enough
+/// server.stop();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a server stops when it is dropped"]
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    stop: Arc<Stop>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// Why a proxy does not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting, and what is wrong with it.
+    Setting {
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong, and how to mend it.
+        reason: String,
+    },
+    /// It cannot listen at an address.
+    Listen {
+        /// The address.
+        at: Listen,
+        /// Why.
+        error: io::Error,
+    },
+    /// A thread or its runtime cannot be made.
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setting { setting, reason } => write!(f, "{setting}: {reason}"),
+            Self::Listen { at, error } if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "cannot listen at {at}: it is in use; stop what listens there, or choose another port"
+                )
+            }
+            Self::Listen { at, error } => write!(f, "cannot listen at {at}: {error}"),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Server {
+    /// Starts to listen and to serve.
+    ///
+    /// # Errors
+    ///
+    /// Where a setting cannot be kept, or an address cannot be listened at.
+    pub fn start(settings: &Settings, layer: &ThrottleLayer) -> Result<Self, StartError> {
+        let server = &settings.server;
+        let check = Arc::new(check(settings)?);
+        let threads = server.threads.or_else(|| thread::available_parallelism().ok());
+        let threads = threads.map_or(1, NonZeroUsize::get);
+
+        // Each address has a socket for each worker.
+        let mut sockets: Vec<Vec<TcpListener>> = (0..threads).map(|_| Vec::new()).collect();
+        let mut addresses = Vec::new();
+        for at in &server.listen {
+            let error = |error| StartError::Listen { at: at.clone(), error };
+            let bound = listen::bind(at, threads).map_err(error)?;
+            if let Some(first) = bound.first() {
+                addresses.push(first.local_addr().map_err(error)?);
+            }
+            for (worker, socket) in sockets.iter_mut().zip(bound) {
+                worker.push(socket);
+            }
+        }
+
+        let stop = Arc::new(Stop::new());
+        let gate = Arc::new(Gate::new(settings.upstream.max_connections.get(), threads));
+        let max_head = usize::try_from(server.max_head.bytes()).unwrap_or(usize::MAX);
+        let places = server.max_connections.get().div_ceil(threads);
+        let mut this = Self { addresses, stop: stop.clone(), workers: Vec::new() };
+        for (number, sockets) in sockets.into_iter().enumerate() {
+            let upstream = Upstream::new(&settings.upstream, gate.clone(), max_head, server.max_fields);
+            let forwarder =
+                Forwarder { check: check.clone(), upstream, upgraded_span: server.timeouts.upgraded.get() };
+            let host = Host {
+                settings: server.clone(),
+                layer: layer.clone(),
+                forwarder: Arc::new(forwarder),
+                stop: stop.clone(),
+            };
+            let thread = thread::Builder::new().name(format!("worker-{number}"));
+            let (tell, told) = mpsc::channel();
+            let run = move || worker::run(sockets, Arc::new(host), places, &tell);
+            this.workers.push(thread.spawn(run).map_err(StartError::Thread)?);
+            let started = told.recv().unwrap_or_else(|_| Err(io::Error::other("it ended at once")));
+            started.map_err(StartError::Thread)?;
+        }
+        Ok(this)
+    }
+
+    /// Where it listens, with the ports that it was given, in the order of the settings.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Accepts no more connections, answers the requests that run, and returns when they have ended or the time for that
+    /// is over.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.begin();
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+    }
+}
+
+fn check(settings: &Settings) -> Result<Check, StartError> {
+    let server = &settings.server;
+    let mut protected = Vec::new();
+    for name in &server.protected_fields {
+        let reason = || format!("{name:?} is no name of a field; write it like x-tenant");
+        let name = HeaderName::try_from(name.as_str())
+            .map_err(|_| StartError::Setting { setting: "protected_fields", reason: reason() })?;
+        protected.push(name);
+    }
+    for protocol in &server.upgrades {
+        // What follows would be requests that nobody limits.
+        if ["h2c", "h2", "http", "tls"].iter().any(|risky| protocol.to_ascii_lowercase().starts_with(risky)) {
+            let reason = format!("{protocol} would carry requests past the limits; leave it out");
+            return Err(StartError::Setting { setting: "upgrades", reason });
+        }
+    }
+    if server.listen.is_empty() {
+        let reason = "there is no address; write one, like 127.0.0.1:8080".to_owned();
+        return Err(StartError::Setting { setting: "listen", reason });
+    }
+    let name = match &server.name {
+        Some(name) => name.clone(),
+        None => random_name(),
+    };
+    let forwarding = Forwarding::new(server.forwarded, &server.trusted_proxies, &name).ok_or_else(|| {
+        let reason = format!("{name:?} cannot stand in Via; use letters, digits, `-`, `.` and `_`");
+        StartError::Setting { setting: "name", reason }
+    })?;
+    Ok(Check { hops: Hops::new(protected), forwarding, upgrades: server.upgrades.clone() })
+}
+
+/// A name that no other proxy has.
+fn random_name() -> String {
+    let mut bytes = [0; 6];
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes.copy_from_slice(&[b't'; 6]);
+    }
+    bytes.iter().fold("tidegate-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+}

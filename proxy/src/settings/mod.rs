@@ -1,0 +1,169 @@
+//! What the proxy can be told. Plain descriptions: mistakes in them are found when the server starts.
+
+mod listen;
+mod target;
+mod text;
+
+use ipnet::IpNet;
+pub use listen::Listen;
+use serde::Deserialize;
+use std::num::NonZeroUsize;
+pub use target::{Scheme, Target};
+pub use text::{Size, Span, TextError};
+
+/// All settings of a proxy.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// How clients are served.
+    #[serde(default)]
+    pub server: ServerSettings,
+    /// Where requests go.
+    #[serde(rename = "upstream")]
+    pub upstream: UpstreamSettings,
+}
+
+impl Settings {
+    /// A proxy in front of one upstream, all else as by default.
+    pub fn new(target: Target) -> Self {
+        Self { server: ServerSettings::default(), upstream: UpstreamSettings::new(target) }
+    }
+}
+
+/// How clients are served.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerSettings {
+    /// Where to listen: `127.0.0.1:8080`, `[::1]:8080`.
+    pub listen: Vec<Listen>,
+    /// How many threads serve; as many as there are processors, unless set.
+    pub threads: Option<NonZeroUsize>,
+    /// Our name in `Via`, by which loops are found. No two proxies in a row may share it; a random one, unless set.
+    pub name: Option<String>,
+    /// The proxies whose `X-Forwarded-*` or `Forwarded` fields are passed on; all others' are replaced.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The fields that tell upstreams whom a request comes from.
+    pub forwarded: ForwardedStyle,
+    /// Protocols that a connection may be upgraded to.
+    pub upgrades: Vec<String>,
+    /// Header fields that no `Connection` field may remove, besides those that identify and frame requests.
+    pub protected_fields: Vec<String>,
+    /// The most connections of clients at a time; more wait to be accepted.
+    pub max_connections: NonZeroUsize,
+    /// The most bytes that the head of a request or response may have.
+    pub max_head: Size,
+    /// The most fields that a head may have.
+    pub max_fields: usize,
+    /// The most bytes that the body of a request may have.
+    pub max_body: Size,
+    /// How long the server waits, and for what.
+    pub timeouts: ServerTimeouts,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            listen: vec![Listen::default()],
+            threads: None,
+            name: None,
+            trusted_proxies: Vec::new(),
+            forwarded: ForwardedStyle::default(),
+            upgrades: vec!["websocket".to_owned()],
+            protected_fields: Vec::new(),
+            max_connections: const { NonZeroUsize::new(16_384).unwrap() },
+            max_head: Size::new(32 << 10),
+            max_fields: 100,
+            max_body: Size::new(1 << 30),
+            timeouts: ServerTimeouts::default(),
+        }
+    }
+}
+
+/// The fields that tell upstreams whom a request comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedStyle {
+    /// `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`.
+    #[default]
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// None, and clients' own are removed.
+    Off,
+}
+
+/// How long the server waits for clients.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerTimeouts {
+    /// For all of a request's head, from its first byte on.
+    pub head: Span,
+    /// For the next request on a connection.
+    pub idle: Span,
+    /// For the next bytes of a request's body.
+    pub body: Span,
+    /// For a client to take more of a response.
+    pub write: Span,
+    /// For the next bytes in either direction of an upgraded connection.
+    pub upgraded: Span,
+    /// For requests to end when the server stops.
+    pub drain: Span,
+}
+
+impl Default for ServerTimeouts {
+    fn default() -> Self {
+        Self {
+            head: Span::secs(15),
+            idle: Span::secs(75),
+            body: Span::secs(30),
+            write: Span::secs(30),
+            upgraded: Span::secs(600),
+            drain: Span::secs(30),
+        }
+    }
+}
+
+/// Where requests go.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamSettings {
+    /// `http://127.0.0.1:8265`.
+    pub url: Target,
+    /// The most connections at a time, of all threads together.
+    #[serde(default = "default_connections")]
+    pub max_connections: NonZeroUsize,
+    /// How long the proxy waits, and for what.
+    #[serde(default)]
+    pub timeouts: UpstreamTimeouts,
+}
+
+impl UpstreamSettings {
+    /// An upstream, all else as by default.
+    pub fn new(url: Target) -> Self {
+        Self { url, max_connections: default_connections(), timeouts: UpstreamTimeouts::default() }
+    }
+}
+
+fn default_connections() -> NonZeroUsize {
+    const { NonZeroUsize::new(1024).unwrap() }
+}
+
+/// How long the proxy waits for an upstream.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamTimeouts {
+    /// For a connection, a place among the most that there may be included.
+    pub connect: Span,
+    /// For the head of a response, once the request is sent.
+    pub response: Span,
+    /// For the next bytes of a response's body.
+    pub body: Span,
+    /// How long a connection is kept that nobody uses.
+    pub idle: Span,
+}
+
+impl Default for UpstreamTimeouts {
+    fn default() -> Self {
+        Self { connect: Span::secs(5), response: Span::secs(60), body: Span::secs(60), idle: Span::secs(30) }
+    }
+}
