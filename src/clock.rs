@@ -136,6 +136,7 @@ impl Timeline {
         Self { source, lead: AtomicU64::new(0), high, stepping: Mutex::new(()), grain, wobble }
     }
 
+    #[inline(always)]
     pub(crate) fn now(&self) -> u64 {
         let (now, high) = self.read();
         if now > high.saturating_add(self.grain) {
@@ -157,6 +158,7 @@ impl Timeline {
 
     /// The time and the latest one seen before. The clock is read last: what another thread did meanwhile can only make
     /// the time later than what it is compared with, never look like a step back, nor add one twice.
+    #[inline(always)]
     fn read(&self) -> (u64, u64) {
         let (lead, high) = (self.lead.load(Acquire), self.high.load(Acquire));
         (self.source.read().saturating_add(lead), high)
@@ -164,6 +166,7 @@ impl Timeline {
 }
 
 impl Source {
+    #[inline(always)]
     fn read(&self) -> u64 {
         let clock = match self {
             Self::System { clock, origin } => clock.delta_as_nanos(*origin, clock.raw()),

@@ -78,6 +78,7 @@ impl Keys {
     /// multiplication with secret words. Rounds can be undone, so no two addresses of a kind share a key. It is no
     /// cryptographic hash, and need not be one: keys are not shown to clients, and aiming at a place in the table would
     /// only evict those in it that owe least.
+    #[inline(always)]
     pub(crate) fn address(&self, kind: u16, bits: u128) -> Key {
         let [a, b, c, d] = self.mix;
         let (mut hi, mut lo) = ((bits >> 64) as u64, bits as u64);

@@ -40,6 +40,7 @@ impl LiveQuota {
         self.sequence.load(Relaxed) == 0
     }
 
+    #[inline(always)]
     pub(crate) fn rate(&self) -> Rate {
         let [interval, burst] = self.read(|[interval, burst, ..]| [interval, burst].map(load));
         Rate::from_parts([(interval >> 32) as u32, interval as u32, burst as u32])
@@ -52,6 +53,7 @@ impl LiveQuota {
         if strict == 0 { quota } else { quota.strict() }
     }
 
+    #[inline(always)]
     fn read<T>(&self, read: impl Fn(&[AtomicU64; 7]) -> T) -> T {
         loop {
             let sequence = self.sequence.load(Acquire);

@@ -21,6 +21,7 @@ pub(crate) struct Network {
 
 impl Network {
     /// The network of `ip`'s first `prefix` bits, or `ip` alone where it has no more bits than that.
+    #[inline(always)]
     pub(crate) fn new(ip: IpAddr, prefix: u8) -> Self {
         match ip.to_canonical() {
             IpAddr::V4(v4) => Self { is_ipv4: true, prefix: prefix.min(32), bits: v4.to_bits().into() },
@@ -38,6 +39,7 @@ impl Network {
         address(self.is_ipv4, self.base_bits())
     }
 
+    #[inline(always)]
     fn base_bits(self) -> u128 {
         let prefix = u32::from(self.prefix);
         if self.is_ipv4 {
@@ -52,6 +54,7 @@ impl Network {
         IpNet::new(self.base(), self.prefix).ok()
     }
 
+    #[inline(always)]
     pub(crate) fn key(self, keys: &Keys) -> Key {
         let family: u16 = if self.is_ipv4 { 4 } else { 6 };
         keys.address(family << 8 | u16::from(self.prefix), self.base_bits())

@@ -11,18 +11,26 @@ use std::net::{IpAddr, SocketAddr};
 pub struct PeerAddr(pub SocketAddr);
 
 /// The peer's address, unmapped, where the server attached it.
+#[inline(always)]
 pub(crate) fn peer(head: &RequestHead<'_>) -> Option<IpAddr> {
     Some(socket(head)?.ip().to_canonical())
 }
 
+#[inline(always)]
 fn socket<'a>(head: &RequestHead<'a>) -> Option<&'a SocketAddr> {
     let extensions = head.extensions();
-    let peer = extensions.get::<PeerAddr>().map(|peer| &peer.0);
+    if let Some(PeerAddr(peer)) = extensions.get() {
+        return Some(peer);
+    }
     #[cfg(feature = "axum")]
-    let peer = {
+    {
         use axum::extract::connect_info::{ConnectInfo, MockConnectInfo};
-        peer.or_else(|| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| &info.0))
-            .or_else(|| extensions.get::<MockConnectInfo<SocketAddr>>().map(|info| &info.0))
-    };
-    peer
+        if let Some(ConnectInfo(peer)) = extensions.get() {
+            return Some(peer);
+        }
+        if let Some(MockConnectInfo(peer)) = extensions.get() {
+            return Some(peer);
+        }
+    }
+    None
 }

@@ -219,7 +219,7 @@ impl Identify {
         // Most requests are counted by their peer's address, and those take no detour.
         if let ([Step::Address(prefixes), ..], None) = (&*self.steps, proxies) {
             if let Some(ip) = peer(head) {
-                return Ok((prefixes.network(ip).key(keys), By::Other));
+                return Ok((prefixes.key(ip, keys), By::Other));
             }
         }
         self.key_of_identity(head, proxies, keys)
@@ -338,8 +338,20 @@ impl Default for Prefixes {
 
 impl Prefixes {
     /// `ip` is unmapped already.
+    #[inline(always)]
     fn network(self, ip: IpAddr) -> Network {
-        Network::new(ip, if ip.is_ipv4() { self.ipv4 } else { self.ipv6 })
+        match ip {
+            IpAddr::V4(_) => Network::new(ip, self.ipv4),
+            IpAddr::V6(_) => Network::new(ip, self.ipv6),
+        }
+    }
+
+    #[inline(always)]
+    fn key(self, ip: IpAddr, keys: &Keys) -> Key {
+        match ip {
+            IpAddr::V4(_) => Network::new(ip, self.ipv4).key(keys),
+            IpAddr::V6(_) => Network::new(ip, self.ipv6).key(keys),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{ThrottleBody, layer::Face, service::Course, settle::After};
+use super::{ThrottleBody, course::Course, layer::Face, settle::After};
 use crate::{
     RequestHead,
     limiter::{Pending, Verdict},
@@ -81,59 +81,75 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
-        loop {
-            // What is taken is taken once: a future is not polled after it is ready.
-            let next = match state.as_mut().project() {
-                StateProjection::Passed { future } => {
-                    let response = ready!(future.poll(cx))?;
-                    return Poll::Ready(Ok(response.map(ThrottleBody::inner)));
-                }
-                StateProjection::Told { future, fields } => {
-                    let mut response = ready!(future.poll(cx))?;
-                    mem::take(fields).append_to(response.headers_mut());
-                    return Poll::Ready(Ok(response.map(ThrottleBody::inner)));
-                }
-                StateProjection::Settled { future, after } => {
-                    let response = ready!(future.poll(cx));
-                    // What it holds goes into the response, or is given back with an error.
-                    let after = after.take();
-                    let response = response?;
-                    return Poll::Ready(Ok(match after {
-                        Some(after) => after.finish(response),
-                        None => response.map(ThrottleBody::inner),
-                    }));
-                }
-                StateProjection::Refused { response } => {
-                    let response = response.take().unwrap_or_default();
-                    return Poll::Ready(Ok(response.map(ThrottleBody::refusal)));
-                }
-                StateProjection::Waiting { waiting } => {
-                    let verdict = match waiting {
-                        Some(waiting) => ready!(waiting.pending.poll(&waiting.face.limiter.inner, cx)),
-                        None => return Poll::Pending, // taken below, where the state changes with it
-                    };
-                    let Some(waiting) = waiting.take() else { return Poll::Pending };
-                    let Waiting { face, mut service, mut request, .. } = *waiting;
-                    match verdict {
-                        Ok(Verdict::Known(known, looked)) => {
-                            face.limiter.inner.note_looked(&looked);
-                            let course = face.course(&RequestHead::new(&request), &known);
-                            state!(course, service, request, |pending| {
-                                State::waiting(pending, face, service, request)
-                            })
-                        }
-                        Ok(Verdict::Charged(mut charged)) => {
-                            let course = face.decide(&mut charged, &RequestHead::new(&request));
-                            state!(course, service, request, |pending| {
-                                State::waiting(pending, face, service, request)
-                            })
-                        }
-                        Err(error) => State::Refused { response: Some(face.fail(&error, &request)) },
-                    }
-                }
-            };
-            state.set(next);
+        if state.is_waiting() {
+            ready!(state.as_mut().poll_waiting(cx));
         }
+        // What is taken is taken once: a future is not polled after it is ready.
+        match state.project() {
+            StateProjection::Passed { future } => {
+                future.poll(cx).map_ok(|response| response.map(ThrottleBody::inner))
+            }
+            StateProjection::Told { future, fields } => {
+                let mut response = ready!(future.poll(cx))?;
+                mem::take(fields).append_to(response.headers_mut());
+                Poll::Ready(Ok(response.map(ThrottleBody::inner)))
+            }
+            StateProjection::Settled { future, after } => {
+                let response = ready!(future.poll(cx));
+                // What it holds goes into the response, or is given back with an error.
+                let after = after.take();
+                let response = response?;
+                Poll::Ready(Ok(match after {
+                    Some(after) => after.finish(response),
+                    None => response.map(ThrottleBody::inner),
+                }))
+            }
+            StateProjection::Refused { response } => {
+                let response = response.take().unwrap_or_default();
+                Poll::Ready(Ok(response.map(ThrottleBody::refusal)))
+            }
+            StateProjection::Waiting { .. } => Poll::Pending, // it was left above
+        }
+    }
+}
+
+impl<S, B, ResBody> State<S, B, S::Future>
+where
+    S: Service<Request<B>, Response = Response<ResBody>>,
+{
+    const fn is_waiting(&self) -> bool {
+        matches!(self, Self::Waiting { .. })
+    }
+
+    /// Leaves the waiting for another state. It is apart, so that it is not in the way of those who wait for nothing.
+    #[inline(never)]
+    fn poll_waiting(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        while let StateProjection::Waiting { waiting } = self.as_mut().project() {
+            let verdict = match waiting {
+                Some(waiting) => ready!(waiting.pending.poll(&waiting.face.limiter.inner, cx)),
+                None => return Poll::Pending, // taken below, where the state changes with it
+            };
+            let Some(waiting) = waiting.take() else { return Poll::Pending };
+            let Waiting { face, mut service, mut request, .. } = *waiting;
+            let next = match verdict {
+                Ok(Verdict::Known(known, looked)) => {
+                    face.limiter.inner.note_looked(&looked);
+                    let course = face.course_of_known(&RequestHead::new(&request), &known);
+                    state!(course, service, request, |pending| {
+                        State::waiting(pending, face, service, request)
+                    })
+                }
+                Ok(Verdict::Charged(mut charged)) => {
+                    let course = face.decide(&mut charged, &RequestHead::new(&request));
+                    state!(course, service, request, |pending| {
+                        State::waiting(pending, face, service, request)
+                    })
+                }
+                Err(error) => State::Refused { response: Some(face.fail(&error, &request)) },
+            };
+            self.set(next);
+        }
+        Poll::Ready(())
     }
 }
 

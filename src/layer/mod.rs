@@ -3,6 +3,7 @@
 //! It never limits in `poll_ready`, which cannot see the request, and is as ready as the service it wraps.
 
 mod body;
+mod course;
 mod future;
 #[allow(clippy::module_inception)]
 mod layer;

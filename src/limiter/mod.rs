@@ -25,6 +25,7 @@ mod news;
 mod pacing;
 mod rejected;
 mod report;
+mod sole;
 
 pub(crate) use admit::Admission;
 #[cfg(feature = "pace")]
@@ -43,6 +44,7 @@ pub use hold::{Hold, HoldFuture, Holding};
 pub use lists::ListEntry;
 #[cfg(feature = "pace")]
 pub(crate) use pacing::{Barred, Paced, Question, Slowness};
+pub(crate) use sole::Sure;
 
 use crate::{
     BuildError, Clients, Identity, Key, Mistake, Observe, Policy, Quota, Rejection, RequestHead,

@@ -44,12 +44,15 @@ impl Inner {
         }
     }
 
-    /// Whether anybody listens; where nobody does, an allowed request costs a look at two flags.
+    /// Whether anybody listens.
     pub(crate) fn is_worth_telling(&self, charged: &Charged) -> bool {
         let passes = charged.is_allowed() && !charged.would_refuse();
-        !self.observers.is_empty()
-            || !passes && tracing::enabled!(target: TARGET, tracing::Level::INFO)
-            || tracing::enabled!(target: TARGET, tracing::Level::TRACE)
+        !passes && tracing::enabled!(target: TARGET, tracing::Level::INFO) || self.is_heard()
+    }
+
+    /// Whether anybody listens to whatever happens; where nobody does, an allowed request costs a look at two flags.
+    pub(crate) fn is_heard(&self) -> bool {
+        !self.observers.is_empty() || tracing::enabled!(target: TARGET, tracing::Level::TRACE)
     }
 
     fn report_limits(

@@ -1,9 +1,12 @@
 //! From the description of a policy to what a request is held against, with every mistake on the way.
 
+mod limit;
 mod registered;
 
+pub(crate) use limit::{CompiledLimit, Scope};
+
 use super::{
-    Ban, CompiledConcurrency, Concurrency, Limit, Policy, Rule, Settle, Shares, StoreDown,
+    Ban, CompiledConcurrency, Concurrency, Limit, Policy, Rule, Settle, Shares, Sole,
     cost::{CostKind, Settlement, UnitCost, header_name},
     lists::{Both, LiveLists},
     matcher::{Matcher, Templates},
@@ -15,11 +18,10 @@ use crate::{
     key::{Keys, Material},
     live::LiveQuota,
     response,
-    status::Words,
-    store::Place,
+    store::{Charge, Op, Place, Ready},
 };
 use http::HeaderValue;
-use std::{fmt, num::NonZeroU32, ops::Range};
+use std::{fmt, ops::Range};
 
 /// A policy without mistakes.
 pub(crate) struct Compiled {
@@ -42,6 +44,8 @@ pub(crate) struct Compiled {
     pub(crate) has_settlements: bool,
     /// Whether any source looks its clients up in the registry.
     pub(crate) has_registered: bool,
+    /// The rule that charges all requests alike, if there is no other.
+    pub(crate) sole: Option<Sole>,
 }
 
 pub(crate) struct CompiledRule {
@@ -66,7 +70,7 @@ pub(crate) struct CompiledRule {
     pub(crate) registered: bool,
     pub(crate) resource: Option<super::Resource>,
     /// What `RateLimit-Policy` says of all its limits, while their quotas are those that they were built with.
-    policy: Option<HeaderValue>,
+    pub(crate) policy: Option<HeaderValue>,
 }
 
 impl CompiledRule {
@@ -82,59 +86,8 @@ impl fmt::Debug for CompiledRule {
     }
 }
 
-pub(crate) struct CompiledLimit {
-    pub(crate) words: Words,
-    pub(crate) rule: usize,
-    pub(crate) quota: LiveQuota,
-    /// The name, hashed.
-    pub(crate) id: u64,
-    pub(crate) scope: Scope,
-    pub(crate) cost: UnitCost,
-    pub(crate) settle: Option<Settlement>,
-    /// Its number among the limits whose quota registered clients are granted.
-    pub(crate) granted: Option<usize>,
-    max_debt: Option<u32>,
-    pub(crate) store_down: StoreDown,
-}
-
-impl CompiledLimit {
-    /// Puts another quota in force and answers with the former one.
-    pub(crate) fn set_quota(&self, rule: &str, quota: Quota) -> Result<Quota, Mistake> {
-        let rate = checked_rate(rule, &self.words.name, quota, &self.cost)?;
-        Ok(self.quota.set(quota, rate))
-    }
-
-    /// Whether a client was granted another rate than the limit's.
-    pub(crate) fn has_other_rate(&self, rate: Rate) -> bool {
-        self.granted.is_some() && rate != self.quota.rate()
-    }
-
-    pub(crate) fn max_debt(&self, burst: NonZeroU32) -> u32 {
-        if self.settle.is_some() { self.max_debt.unwrap_or(burst.get()) } else { 0 }
-    }
-}
-
-/// Who pays.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Scope {
-    /// The client; `Key` sets groups of limits apart, so that few of them lie together.
-    Client(Key),
-    ClientAndRoute(Key),
-    Shared(u16),
-}
-
-impl Scope {
-    pub(crate) fn place(self, client: Key, route: impl FnOnce() -> Key) -> Place {
-        match self {
-            Self::Client(group) => Place::Client(client.and(group)),
-            Self::ClientAndRoute(group) => Place::Client(client.and(group).and(route())),
-            Self::Shared(number) => Place::Shared(number),
-        }
-    }
-}
-
 /// So many limits of one client lie in one line of the table.
-const GROUP: usize = 4;
+pub(super) const GROUP: usize = 4;
 
 impl Compiled {
     /// Leaves out what has a mistake.
@@ -212,6 +165,7 @@ impl Compiler<'_> {
         let ban = ban.map_err(|mistake| self.mistakes.push(mistake)).ok().flatten();
         let lists = LiveLists::new(lists, policy.exempt_preflights || ban.is_some());
         Compiled {
+            sole: Sole::of(&rules, &self.limits),
             sources,
             proxies,
             rules,
@@ -291,11 +245,15 @@ impl Compiler<'_> {
             Err(mistake) => return self.mistakes.push(mistake),
         };
         let Some(scope) = self.scope(limit.shares) else { return };
+        let id = self.keys.key(Material::Limit, &[limit.name.as_bytes()]).lo;
+        let (place, op) = (Place::Shared(0), Op::Take(cost.usual()));
+        let charge = Charge { place, limit: id, rate, max_debt: 0, op, shadow: rule.shadow };
         let compiled = CompiledLimit {
+            ready: Ready::new(charge),
             words: response::words(&limit.name, limit.quota, rate),
             rule: number,
             quota: LiveQuota::new(limit.quota, rate),
-            id: self.keys.key(Material::Limit, &[limit.name.as_bytes()]).lo,
+            id,
             scope,
             cost,
             settle,

@@ -13,6 +13,7 @@ mod lists;
 mod matcher;
 mod paths;
 mod pattern;
+mod sole;
 mod store_down;
 
 use crate::{Identity, Quota, RequestHead, Source, TrustedProxies};
@@ -29,6 +30,7 @@ pub use lists::Lists;
 pub(crate) use lists::{Both, List};
 pub(crate) use matcher::Match;
 pub(crate) use paths::Paths;
+pub(crate) use sole::Sole;
 use std::{borrow::Cow, fmt, sync::Arc};
 pub use store_down::StoreDown;
 

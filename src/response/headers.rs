@@ -1,7 +1,7 @@
 //! The fields that tell a client its limits and what is left of them.
 
 use super::{number, text::Text, whole_seconds};
-use crate::{LimitStatus, PermitStatus, Quota, Rate, status::Words};
+use crate::{LimitStatus, PermitStatus, Quota, Rate, Reading, status::Words};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::{
@@ -155,6 +155,21 @@ impl Fields {
         Self { policies, limits: list(statuses, push_status) }
     }
 
+    /// The same for limits that all are shown: each one's name between quotes, its rate and what it says.
+    pub(crate) fn of<'a>(
+        policies: Option<&HeaderValue>,
+        limits: impl Iterator<Item = (&'a str, Rate, Reading)>,
+    ) -> Self {
+        let mut out = Value::new();
+        for (quoted, rate, reading) in limits {
+            if !out.is_empty() {
+                out.push(b", ");
+            }
+            push_reading(&mut out, quoted, rate, reading);
+        }
+        Self { policies: policies.cloned(), limits: HeaderValue::from_bytes(out.as_bytes()).ok() }
+    }
+
     /// Adds the limits on concurrency.
     pub(crate) fn and(self, permits: &[PermitStatus<'_>]) -> Self {
         if !permits.iter().any(|permit| !permit.shadow) {
@@ -220,9 +235,14 @@ fn push_policy(out: &mut Value, quoted: &str, quota: Quota, rate: Rate) {
 }
 
 fn push_status(out: &mut Value, status: &LimitStatus<'_>) {
-    out.push(status.words.quoted.as_bytes());
+    push_reading(out, &status.words.quoted, status.rate, status.reading);
+}
+
+#[inline]
+fn push_reading(out: &mut Value, quoted: &str, rate: Rate, reading: Reading) {
+    out.push(quoted.as_bytes());
     out.push(b";r=");
-    let (remaining, next) = status.reading.levels(status.rate);
+    let (remaining, next) = reading.levels(rate);
     out.push_number(remaining.into());
     if let Some(nanos) = next {
         out.push(b";t=");

@@ -88,9 +88,16 @@ impl Fit {
     pub(crate) fn of(charges: impl Iterator<Item = (bool, bool)>) -> Self {
         let mut fit = Self::default();
         for (shadow, fits) in charges {
-            *(if shadow { &mut fit.watched } else { &mut fit.enforced }) &= fits;
+            fit.heed(shadow, fits);
         }
         fit
+    }
+
+    /// Adds a charge.
+    #[inline(always)]
+    pub(crate) fn heed(&mut self, shadow: bool, fits: bool) {
+        self.enforced &= fits | shadow;
+        self.watched &= fits | !shadow;
     }
 }
 

@@ -10,7 +10,7 @@ mod slot;
 pub(crate) use charge::{Asked, Fit};
 pub use charge::{Charge, Op, Place};
 pub use joining::{Joining, StoreChange};
-pub(crate) use memory::Memory;
+pub(crate) use memory::{Answers, Memory, Ready};
 pub use reading::Reading;
 pub use remote::{Store, StoreError, StoreFuture};
 pub use slot::{Lease, Occupied, OccupiedFuture, Slot, SlotReading};

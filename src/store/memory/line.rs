@@ -29,7 +29,7 @@ struct Slot {
 }
 
 /// What a slot is known by: 96 bits, beside the bits that chose its line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tag {
     pub(super) high: u64,
     pub(super) low: u32,
@@ -49,6 +49,7 @@ pub(super) struct Entry {
 pub(super) struct Interval(u32);
 
 impl Interval {
+    #[inline(always)]
     pub(super) fn of(nanos: u64) -> Self {
         let shift = 38u32.saturating_sub(nanos.leading_zeros());
         // 26 significant bits are left, and the shift is at most 38.
@@ -78,18 +79,30 @@ impl Drop for Held<'_> {
 }
 
 impl Line {
+    #[inline(always)]
     pub(super) fn hold(&self) -> Held<'_> {
         self.lock();
         Held(self)
     }
 
+    #[inline(always)]
     pub(super) fn lock(&self) {
+        if self.head.fetch_or(1, Acquire) & 1 == 1 {
+            self.wait();
+        }
+    }
+
+    #[cold]
+    fn wait(&self) {
         let mut spins = 0u32;
-        while self.head.fetch_or(1, Acquire) & 1 == 1 {
+        loop {
             while self.head.load(Relaxed) & 1 == 1 {
                 spins += 1;
                 // A holder needs nanoseconds, unless it lost its processor: then it should get ours.
                 if spins % 128 == 0 { yield_now() } else { spin_loop() }
+            }
+            if self.head.fetch_or(1, Acquire) & 1 == 0 {
+                return;
             }
         }
     }
@@ -108,9 +121,16 @@ impl Line {
         self.head.store(self.horizon().max((until + 1) & !1) | 1, Relaxed);
     }
 
+    #[inline(always)]
     pub(super) fn find(&self, tag: Tag) -> Option<u8> {
-        let found = self.slots.iter().position(|slot| slot.tag() == tag);
-        found.map(|slot| slot as u8)
+        // A loop rather than a search by an iterator, which the compiler leaves as a call where there are two of them.
+        for slot in 0..SLOTS {
+            let Slot { tag: high, note, .. } = &self.slots[slot];
+            if high.load(Relaxed) == tag.high && (note.load(Relaxed) >> 32) as u32 == tag.low {
+                return Some(slot as u8);
+            }
+        }
+        None
     }
 
     /// A slot that owes nothing any more and is not among those `taken`.
@@ -137,6 +157,7 @@ impl Line {
     }
 }
 
+#[cfg(test)]
 impl Slot {
     fn tag(&self) -> Tag {
         Tag { high: self.tag.load(Relaxed), low: (self.note.load(Relaxed) >> 32) as u32 }

@@ -5,19 +5,20 @@
 
 mod gcra;
 mod line;
+mod outcome;
 #[cfg(all(test, loom))]
 mod races;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use super::{Asked, Charge, Fit, Op, Place, Reading};
+use super::{Asked, Fit, Place, Reading};
 use crate::{Key, clock::Timeline, sync::AtomicU64};
-use line::{Entry, Held, Interval, Line, Tag};
+use line::{Entry, Held, Line, Tag};
+use outcome::Outcome;
+pub(crate) use outcome::Ready;
 use smallvec::SmallVec;
-use std::{
-    array, collections::TryReserveError, hint::black_box, num::NonZeroU32, sync::atomic::Ordering::Relaxed,
-};
+use std::{collections::TryReserveError, hint::black_box, sync::atomic::Ordering::Relaxed};
 use table::{Locked, Spot, Table, TooShort};
 
 /// The embedded engine.
@@ -28,6 +29,15 @@ pub(crate) struct Memory {
     /// A limit that all clients share has a line of its own, which nobody else can take.
     shared: Box<[Line]>,
     evicted: AtomicU64,
+}
+
+/// What the limits of a decision say.
+#[derive(Clone, Copy)]
+pub(crate) struct Answers<const N: usize> {
+    /// When, in nanoseconds.
+    pub(crate) at: u64,
+    pub(crate) fit: Fit,
+    pub(crate) readings: [Reading; N],
 }
 
 /// No slot of a line.
@@ -103,19 +113,35 @@ impl Memory {
         if asked.iter().skip(1).any(|other| other.charge.place != Place::Client(key)) {
             return None;
         }
-        let tags = asked.each_ref().map(|asked| Table::tag(key, asked.charge.limit));
+        let ready = asked.map(|asked| Ready::new(asked.charge));
+        let Answers { at, fit, readings } = self.charge_home(key, ready.each_ref())?;
+        for (asked, reading) in asked.iter_mut().zip(readings) {
+            asked.reading = reading;
+        }
+        Some((at, fit))
+    }
+
+    /// The same for charges that are all this client's; their own places do not matter.
+    #[inline(always)]
+    pub(crate) fn charge_home<const N: usize>(&self, key: Key, ready: [&Ready; N]) -> Option<Answers<N>> {
+        // Loops rather than the array's own methods, which the compiler leaves as calls.
         let line = self.table.line(self.table.home(key));
         let mut now = self.timeline.now();
         let line = line.hold();
-        let found = tags.map(|tag| line.find(tag).unwrap_or(NOWHERE));
+        let (mut tags, mut found, mut is_found) = ([Tag::default(); N], [NOWHERE; N], true);
+        for number in 0..N {
+            tags[number] = Table::tag(key, ready[number].charge.limit);
+            found[number] = line.find(tags[number]).unwrap_or(NOWHERE);
+            is_found &= found[number] != NOWHERE;
+        }
         let mut slots = found;
-        if found.contains(&NOWHERE) {
+        if !is_found {
             now = self.timeline.now(); // whoever took the slot saw its time pass, and so must we
             if line.horizon() > now {
                 return None; // they may lie further on
             }
-            for (number, asked) in asked.iter().enumerate() {
-                if slots[number] == NOWHERE && asked.charge.adds() {
+            for number in 0..N {
+                if slots[number] == NOWHERE && ready[number].charge.adds() {
                     let Some(free) = line.free(now, &slots) else {
                         return None; // they have to lie further on
                     };
@@ -123,26 +149,28 @@ impl Memory {
                 }
             }
         }
-        let outcomes: [Outcome; N] = array::from_fn(|number| {
+        let mut outcomes = [Outcome::NONE; N];
+        let mut fit = Fit::default();
+        for number in 0..N {
             let entry = match found[number] {
                 NOWHERE => Entry::default(),
                 slot => line.read(slot),
             };
-            Outcome::of(&asked[number].charge, entry, now)
-        });
-        if outcomes.iter().any(|outcome| outcome.carried) {
-            return None; // the rate has changed, or we are late
+            outcomes[number] = Outcome::of(ready[number], entry, now);
+            if outcomes[number].carried {
+                return None; // the rate has changed, or we are late
+            }
+            fit.heed(ready[number].charge.shadow, outcomes[number].wait == 0);
         }
-        let fit = Fit::of(
-            asked.iter().zip(&outcomes).map(|(asked, outcome)| (asked.charge.shadow, outcome.wait == 0)),
-        );
+        let mut readings = [Reading::allowed_ns(0); N];
         for number in 0..N {
-            let entry = outcomes[number].conclude(&mut asked[number], fit, now);
+            let (reading, entry) = outcomes[number].conclude(ready[number], fit, now);
+            readings[number] = reading;
             if let Some(entry) = entry.filter(|_| slots[number] != NOWHERE) {
                 line.write(slots[number], tags[number], entry);
             }
         }
-        Some((now, fit))
+        Some(Answers { at: now, fit, readings })
     }
 
     #[cold]
@@ -165,7 +193,9 @@ impl Memory {
             asked.iter().zip(&outcomes).map(|(asked, outcome)| (asked.charge.shadow, outcome.wait == 0)),
         );
         for ((asked, outcome), spot) in asked.iter_mut().zip(&outcomes).zip(spots) {
-            let Some(entry) = outcome.conclude(asked, fit, now) else { continue };
+            let (reading, entry) = outcome.conclude(&Ready::new(asked.charge), fit, now);
+            asked.reading = reading;
+            let Some(entry) = entry else { continue };
             match (asked.charge.place, spot) {
                 (Place::Client(_), Some(spot)) => {
                     if locked.write(spot, entry) > now {
@@ -193,7 +223,7 @@ fn all_outcomes(
             Place::Client(_) => spot.map_or_else(Entry::default, |spot| locked.read(spot)),
             Place::Shared(place) => shared.read(place),
         };
-        Outcome::of(charge, entry, now)
+        Outcome::of(&Ready::new(*charge), entry, now)
     };
     asked.iter().zip(spots).map(outcome).collect()
 }
@@ -231,85 +261,6 @@ fn find_all(
         }
     }
     Ok(spots)
-}
-
-/// What is owed in nanoseconds, in the terms of a charge's rate.
-#[derive(Clone, Copy)]
-struct Debt {
-    nanos: u64,
-    /// Whether it was written in other terms. Then it is written anew, even if nothing is charged: a client that was only
-    /// refused since a change would else owe on at the old rate, and the wait that it was told would not hold.
-    carried: bool,
-}
-
-impl Debt {
-    /// Debt that was written under another rate is carried over in units, and no rate lets more be owed than it admits.
-    /// So nobody stays locked out after a raise, and nobody gets a fresh bucket by a change.
-    fn of(charge: &Charge, entry: Entry, now: u64) -> Self {
-        let owed = entry.until.saturating_sub(now);
-        if owed == 0 {
-            return Self { nanos: 0, carried: false };
-        }
-        let interval = charge.rate.interval_ns();
-        let same_rate = entry.interval == Interval::of(interval);
-        let carried = if same_rate {
-            owed
-        } else {
-            let carried = (owed as u128 * interval as u128).div_ceil(entry.interval.nanos().max(1) as u128);
-            u64::try_from(carried).unwrap_or(u64::MAX)
-        };
-        let nanos = carried.min(charge.most_ns());
-        Self { nanos, carried: !same_rate || nanos != owed }
-    }
-}
-
-/// What a charge finds and what it would leave, in nanoseconds of debt.
-struct Outcome {
-    before: u64,
-    carried: bool,
-    after: u64,
-    /// 0 where it fits, `u64::MAX` where it never will.
-    wait: u64,
-}
-
-impl Outcome {
-    #[inline(always)]
-    fn of(charge: &Charge, entry: Entry, now: u64) -> Self {
-        let Debt { nanos: before, carried } = Debt::of(charge, entry, now);
-        let units = |n: u32| charge.rate.interval_ns().saturating_mul(n.into());
-        let after = match charge.op {
-            Op::Take(cost) | Op::Peek(cost) => match NonZeroU32::new(cost) {
-                None => before,
-                Some(cost) => match gcra::take(charge.rate, now, before, cost) {
-                    Ok(after) => after,
-                    Err(wait) => return Self { before, carried, after: before, wait },
-                },
-            },
-            Op::Give(nanos) => before.saturating_sub(nanos),
-            Op::Owe(n) => before.saturating_add(units(n)).min(charge.most_ns()),
-            Op::Clear => 0,
-        };
-        Self { before, carried, after, wait: 0 }
-    }
-
-    /// Writes down what the limit says, and answers with the entry if it has to be written.
-    fn conclude(&self, asked: &mut Asked, fit: Fit, now: u64) -> Option<Entry> {
-        let Asked { charge, reading, .. } = asked;
-        let applies = match charge.op {
-            // Watched limits are counted as if all of them were enforced, so that what they report is what would be.
-            Op::Take(_) => fit.enforced && (!charge.shadow || fit.watched),
-            Op::Peek(_) => false,
-            Op::Give(_) | Op::Owe(_) | Op::Clear => true,
-        };
-        let debt = if applies { self.after } else { self.before };
-        *reading = match self.wait {
-            0 => Reading::allowed_ns(debt),
-            wait => Reading::refused_ns(debt, wait),
-        };
-        let until = if debt == 0 { 0 } else { now + debt };
-        let entry = Entry { until, interval: Interval::of(charge.rate.interval_ns()) };
-        (debt != self.before || self.carried).then_some(entry)
-    }
 }
 
 /// The places of shared limits that one decision holds locked, in ascending order and after all others.

@@ -1,7 +1,9 @@
 //! The table against a map that forgets nothing: what owes is found, once, and only what is counted as evicted is lost.
 #![allow(clippy::unwrap_used)]
 
+use super::line::Interval;
 use super::*;
+use crate::store::{Charge, Op};
 use crate::{Key, ManualClock, Rate};
 use proptest::{collection::vec, prelude::*};
 use std::{collections::HashMap, time::Duration};
