@@ -179,8 +179,10 @@ impl LimiterBuilder {
             let fingerprint = self.secret.map(fingerprint);
             let settled = policy.limits.iter().filter(|limit| limit.settle.is_some());
             let settled = settled.map(|limit| limit.id).collect();
-            let joining =
-                Joining::new(fingerprint, settled, move |change| emit(&observers, &Event::Store(change)));
+            let leased = policy.limits.iter().filter_map(|limit| Some((limit.id, limit.leased?))).collect();
+            let joining = Joining::new(fingerprint, settled, leased, move |change| {
+                emit(&observers, &Event::Store(change))
+            });
             remote.store.join(joining).map_err(BuildError::one)?;
         }
         let bans = policy.ban.map(|(terms, clients)| Bans::new(terms, clients));

@@ -49,7 +49,7 @@ impl Engine {
             Self::Remote(remote) => {
                 charged.at = remote.timeline.now();
                 let charges: Vec<_> = charged.asked.iter().map(|asked| asked.charge).collect();
-                let known = remote.store.known(&charges);
+                let known = remote.store.spend(&charges).or_else(|| remote.store.known(&charges));
                 if known.is_some_and(|readings| charged.note(&readings).is_ok()) {
                     return None;
                 }

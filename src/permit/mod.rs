@@ -151,6 +151,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        // First, so that who is served here finds room in the store.
+        drop(self.lease.take());
         self.permits.locked(|ledger, woken| ledger.release(&self.counts, woken));
     }
 }

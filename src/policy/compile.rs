@@ -260,7 +260,12 @@ impl Compiler<'_> {
             granted: limit.granted.then(|| self.granted()),
             max_debt: limit.max_debt,
             store_down: limit.store_down,
+            leased: limit.leased,
         };
+        if limit.leased.is_some_and(|units| !(1..=rate.burst().get()).contains(&units)) {
+            let reason = format!("1 to {} units can be leased, which is its burst", rate.burst());
+            return self.wrong_cost(rule, limit, reason);
+        }
         self.limits.push(compiled);
     }
 

@@ -12,6 +12,7 @@ pub struct Limit {
     pub(crate) max_debt: Option<u32>,
     pub(crate) granted: bool,
     pub(crate) store_down: StoreDown,
+    pub(crate) leased: Option<u32>,
 }
 
 /// Who shares a quota.
@@ -51,6 +52,7 @@ impl Limit {
             max_debt: None,
             granted: false,
             store_down: StoreDown::Deny,
+            leased: None,
         }
     }
 
@@ -83,6 +85,21 @@ impl Limit {
     #[must_use]
     pub const fn store_down(mut self, store_down: StoreDown) -> Self {
         self.store_down = store_down;
+        self
+    }
+
+    /// Each instance may debit up to `units` of each key in advance and spend them without asking the store, from 1 to the
+    /// quota's burst: for hot keys that many requests go by. Unless it is set, each request asks the store.
+    ///
+    /// An instance takes what was asked of it in the last tenth of a second, never more than a quarter of what is left, and
+    /// gives back what it has not spent in a second. So in any interval all instances together admit at most `units` each
+    /// beyond the quota, and in the long run nothing beyond it; and one may refuse while others hold that much. A request
+    /// needs no answer of the store if all limits that it is charged for are leased.
+    ///
+    /// It means nothing where counting is in memory.
+    #[must_use]
+    pub const fn leased(mut self, units: u32) -> Self {
+        self.leased = Some(units);
         self
     }
 

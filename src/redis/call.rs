@@ -1,12 +1,18 @@
 //! What is asked for in one call, and what is answered.
 
+use super::leases::{Part, Parts};
 use crate::{Charge, Place, Reading, Slot, SlotReading};
+use smallvec::smallvec;
 use std::time::Duration;
 
 /// Charges, and the slots without which none of them is made.
 pub(super) struct Call {
     pub(super) charges: Vec<Charge>,
     pub(super) stay: Option<Stay>,
+    /// What is paid from leases, and what they are to get.
+    pub(super) parts: Parts,
+    /// It gives back what was leased, which forgives nothing.
+    pub(super) returns: bool,
 }
 
 /// Slots, who asks for them, and how long they are kept without a sign of life.
@@ -20,11 +26,33 @@ pub(super) struct Stay {
 pub(super) struct Answer {
     pub(super) slots: Vec<SlotReading>,
     pub(super) readings: Vec<Reading>,
+    /// Units that were leased with each charge.
+    pub(super) granted: Vec<u32>,
 }
 
 impl Call {
-    pub(super) const fn charges(charges: Vec<Charge>) -> Self {
-        Self { charges, stay: None }
+    pub(super) const fn new(charges: Vec<Charge>, stay: Option<Stay>, parts: Parts) -> Self {
+        Self { charges, stay, parts, returns: false }
+    }
+
+    /// One that only leases.
+    pub(super) fn fetching(charge: Charge, more: u32) -> Self {
+        Self::new(vec![charge], None, smallvec![Part { held: 0, more }])
+    }
+
+    /// One that gives back what was leased.
+    pub(super) fn returning(charge: Charge) -> Self {
+        Self { returns: true, ..Self::new(vec![charge], None, Parts::new()) }
+    }
+
+    /// What a charge takes from leases, and what they are to get with it.
+    pub(super) fn part(&self, number: usize) -> Part {
+        self.parts.get(number).copied().unwrap_or_default()
+    }
+
+    /// Whether anything is leased.
+    pub(super) fn leases(&self) -> bool {
+        self.parts.iter().any(|part| part.more > 0)
     }
 
     pub(super) fn slots(&self) -> &[Slot] {

@@ -1,7 +1,8 @@
 -- One list of charges: all enforced ones happen or none does. It is documented in docs/design.md, "Counting in Redis".
 --
 -- KEYS[i]      where limit i of a client, or of all, is kept: its state, or nothing where nothing is owed
--- ARGV[i]      five doubles: what to do (and 8 where it only watches), by how much, interval, full and most
+-- ARGV[i]      five doubles: what to do (and 8 where it only watches), by how much, interval, full and most; and a sixth
+--              where an instance leases: the most units that it takes beyond
 --
 -- With permits there are slots too, which are decided first:
 -- KEYS[n + j]  where slot j is counted: who has one, each with the time until which it is kept
@@ -40,11 +41,12 @@ end
 if not free then return answer end
 
 -- One charge, as most lists are, stays in these and needs no table.
-local op, by, interval, full, most, watches, debt, after, wait, at, carried
-local plans, enforced, watched = n > 1 and {}, true, true
+local op, by, interval, full, most, watches, debt, after, wait, at, carried, more
+local plans, enforced, watched, leases = n > 1 and {}, true, true, false
 for i = 1, n do
   op, by, interval, full, most = struct.unpack('<ddddd', ARGV[i])
-  debt, at, carried = 0, now, false
+  debt, at, carried, more = 0, now, false, nil
+  if #ARGV[i] > 40 then more, leases = struct.unpack('<d', ARGV[i], 41), true end
   local state = redis.call('GET', KEYS[i])
   if state then
     local stamp, owed, old = 0, -1, 0
@@ -93,12 +95,20 @@ for i = 1, n do
   else -- clear
     after = 0
   end
-  if plans then plans[i] = { op, watches, debt, after, wait, at, interval, carried } end
+  if plans then plans[i] = { op, watches, debt, after, wait, at, interval, carried, full, more } end
 end
 
 for i = 1, n do
-  if plans then op, watches, debt, after, wait, at, interval, carried = unpack(plans[i]) end
-  if op == 1 or (op == 0 and not (enforced and (watched or not watches))) then after = debt end
+  if plans then op, watches, debt, after, wait, at, interval, carried, full, more = unpack(plans[i], 1, 10) end
+  local leased = 0
+  if op == 1 or (op == 0 and not (enforced and (watched or not watches))) then
+    after = debt
+  elseif more then
+    -- A quarter of what is left at most, so that the last units go one by one.
+    leased = math.max(math.min(more, math.floor((full - after) / interval / 4)), 0)
+    after = after + leased * interval
+  end
+  if leases then answer[2 * (slots + n) + i] = leased end
   if after ~= debt or carried then
     if after == 0 then
       redis.call('DEL', KEYS[i])

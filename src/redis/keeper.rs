@@ -137,7 +137,10 @@ async fn live(link: &Arc<Link>, wires: &Arc<Wires>, member: &Member) {
             continue;
         }
         match beat(link, wires, member, link.timing.deadline).await {
-            Ok(instances) => link.numbers.joined(instances),
+            Ok(instances) => {
+                link.numbers.joined(instances);
+                link.give_units(link.leases.idle());
+            }
             Err(failure @ Failure::OtherSecret { .. }) => return refuse(link, failure),
             Err(failure) => link.note(wires, Some(&failure)),
         }

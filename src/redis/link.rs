@@ -4,6 +4,7 @@ use super::{
     call::{Answer, Call},
     failure::Failure,
     holdings::Holdings,
+    leases::Leases,
     line::send,
     names::Names,
     numbers::Numbers,
@@ -20,9 +21,10 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
+    task::{Context, Waker},
     time::{Duration, Instant},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{runtime::Handle, sync::watch, time::timeout};
 
 /// All that charges and the task that keeps the connections share.
 pub(super) struct Link {
@@ -37,6 +39,9 @@ pub(super) struct Link {
     pub(super) numbers: Numbers,
     pub(super) refusals: Refusals,
     pub(super) holdings: Holdings,
+    pub(super) leases: Leases,
+    /// The runtime that it was built in.
+    pub(super) runtime: OnceLock<Handle>,
     /// Whoever counts here, and wants to be told what happens.
     pub(super) host: OnceLock<Joining>,
 }
@@ -78,19 +83,20 @@ impl Link {
         connections: usize,
         clock: Option<ManualClock>,
     ) -> Self {
-        let timeline = clock.clone().map_or_else(Timeline::system, Timeline::manual);
-        let refusals = Refusals::new(timing.refusals, timeline);
+        let timeline = || clock.clone().map_or_else(Timeline::system, Timeline::manual);
         Self {
             servers,
             names,
             timing,
             connections,
-            clock,
             state: watch::Sender::new(State::Down("not connected yet".into())),
             failures: AtomicU32::new(0),
             numbers: Numbers::default(),
-            refusals,
+            refusals: Refusals::new(timing.refusals, timeline()),
             holdings: Holdings::new(timing.permit_life),
+            leases: Leases::new(timeline()),
+            runtime: OnceLock::new(),
+            clock,
             host: OnceLock::new(),
         }
     }
@@ -122,16 +128,16 @@ impl Link {
     }
 
     /// Has a call decided. Nothing is ever sent twice, unless Redis has said that it did nothing.
-    ///
-    /// It must be called within a runtime, for the sake of the deadline; what it answers with may be polled anywhere.
     pub(super) fn ask(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         wires: Arc<Wires>,
         call: Arc<Call>,
     ) -> impl Future<Output = Result<Answer, Failure>> + Send + use<> {
+        // Whoever waits may do so in another runtime, or in none.
+        let _runtime = self.runtime.get().map(Handle::enter);
         let (line, link) = (wires.line(call.place()), self.clone());
         let by_hash = self.command(Run::Hash(&wires.script), &call);
-        let question = self.refusals.ask(&call.charges);
+        let question = self.refusals.ask(&call.charges, call.returns);
         let again = call.clone();
         let sending = async move {
             match send(line.clone(), by_hash).await {
@@ -143,19 +149,32 @@ impl Link {
             }
         };
         let (start, deadline) = (Instant::now(), timeout(self.timing.deadline, sending));
+        let link = self.clone();
         async move {
-            let _flight = self.numbers.flight();
+            let _flight = link.numbers.flight();
             let answer = deadline.await;
-            self.numbers.took(start.elapsed());
+            link.numbers.took(start.elapsed());
             let answer = match answer {
                 Ok(Ok(answer)) => script::answer(&call, &answer).map_err(Failure::Odd),
                 Ok(Err(error)) => Err(Failure::from(error)),
-                Err(_) => Err(Failure::Late(self.timing.deadline)),
+                Err(_) => Err(Failure::Late(link.timing.deadline)),
             };
             let readings = answer.as_ref().ok().map(|answer| &answer.readings[..]);
-            self.refusals.note(&question, &call.charges, readings);
-            self.note(&wires, answer.as_ref().err());
+            // What was paid from leases says nothing of the whole cost.
+            let readings = readings.filter(|_| call.parts.iter().all(|part| part.held == 0));
+            link.refusals.note(&question, &call.charges, readings, call.returns);
+            link.note(&wires, answer.as_ref().err());
             answer
+        }
+    }
+
+    /// Sets off what nobody waits for: it is sent at once, so that what follows finds it done.
+    pub(super) fn set_off(&self, going: impl Future<Output = ()> + Send + 'static) {
+        let mut going = Box::pin(going);
+        if going.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            if let Some(runtime) = self.runtime.get() {
+                runtime.spawn(going);
+            }
         }
     }
 

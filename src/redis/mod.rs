@@ -1,10 +1,12 @@
 //! Counting in Redis or Valkey, so that one policy holds across many machines.
 
 mod access;
+mod advance;
 mod call;
 mod failure;
 mod holdings;
 mod keeper;
+mod leases;
 mod line;
 mod link;
 mod names;
@@ -22,7 +24,7 @@ pub use settings::RedisBuilder;
 use crate::{
     Charge, Joining, Lease, Mistake, Occupied, OccupiedFuture, Reading, Slot, Store, StoreError, StoreFuture,
 };
-use call::{Answer, Call, Stay};
+use call::{Answer, Stay};
 use failure::Failure;
 use keeper::Member;
 use link::{Link, State};
@@ -31,7 +33,7 @@ use std::{
     fmt,
     future::ready,
     sync::{Arc, OnceLock},
-    task::{Context, Waker},
+    time::Duration,
 };
 use tenant::Tenant;
 use tokio::{runtime::Handle, task::AbortHandle};
@@ -65,19 +67,15 @@ pub struct RedisStore {
 
 struct Shared {
     link: Arc<Link>,
-    task: OnceLock<Task>,
-}
-
-/// The task that keeps the connections, and the runtime that it runs in.
-struct Task {
-    runtime: Handle,
-    keeper: AbortHandle,
+    /// The task that keeps the connections.
+    keeper: OnceLock<AbortHandle>,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if let Some(task) = self.task.get() {
-            task.keeper.abort();
+        self.link.give_units(self.link.leases.close());
+        if let Some(keeper) = self.keeper.get() {
+            keeper.abort();
         }
     }
 }
@@ -100,7 +98,7 @@ impl RedisStore {
     }
 
     fn of(link: Link) -> Self {
-        Self { shared: Arc::new(Shared { link: Arc::new(link), task: OnceLock::new() }) }
+        Self { shared: Arc::new(Shared { link: Arc::new(link), keeper: OnceLock::new() }) }
     }
 
     /// Waits until Redis was joined. Requests need not: until then they are what their limits say for a store that is down.
@@ -109,7 +107,7 @@ impl RedisStore {
     ///
     /// If instances with another secret count under this prefix, or no limiter counts in the store yet.
     pub async fn ready(&self) -> Result<(), StoreError> {
-        if self.shared.task.get().is_none() {
+        if self.shared.keeper.get().is_none() {
             let why = "no limiter counts in it yet; build one on it first";
             return Err(StoreError::new(Failure::NotSent(why.into())));
         }
@@ -121,10 +119,25 @@ impl RedisStore {
         }
     }
 
+    /// Gives back the units that this instance holds in advance at [leased](crate::Limit::leased) limits, and takes no more; to be
+    /// awaited before it ends. Requests may go on, and ask Redis each time.
+    ///
+    /// Units of an instance that ends without this count as spent, unless the runtime goes on for long enough to send them.
+    pub async fn leave(&self) {
+        let link = &self.shared.link;
+        link.give_units(link.leases.close());
+        // Each call ends within its deadline. Requests may go on for ever.
+        let start = tokio::time::Instant::now();
+        while link.numbers.in_flight() > 0 && start.elapsed() < 2 * link.timing.deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// How Redis is reached, and how calls went.
     pub fn status(&self) -> RedisStatus {
         let link = &self.shared.link;
-        link.numbers.status(link.wires().is_ok(), link.refusals.answered(), link.holdings.numbers())
+        let (known, permits) = (link.refusals.answered(), link.holdings.numbers());
+        link.numbers.status(link.wires().is_ok(), known, permits, link.leases.numbers())
     }
 
     /// A call on its way, unless nothing is sent now.
@@ -132,11 +145,8 @@ impl RedisStore {
         &self,
         charges: Vec<Charge>,
     ) -> Result<impl Future<Output = Result<Vec<Reading>, Failure>> + Send + use<>, Failure> {
-        let link = self.shared.link.clone();
-        let wires = link.wires()?;
-        // Whoever waits may do so in another runtime, or in none.
-        let _runtime = self.shared.task.get().map(|task| task.runtime.enter());
-        let asking = link.ask(wires, Arc::new(Call::charges(charges)));
+        let link = &self.shared.link;
+        let (asking, _) = link.lease(link.wires()?, charges, None);
         Ok(async move { asking.await.map(|answer| answer.readings) })
     }
 
@@ -149,22 +159,16 @@ impl RedisStore {
     ) -> Result<impl Future<Output = Result<Occupied, Failure>> + Send + use<>, Failure> {
         let link = self.shared.link.clone();
         let wires = link.wires()?;
-        let runtime = self.shared.task.get().map(|task| task.runtime.clone());
-        let runtime = runtime.ok_or_else(|| Failure::NotSent("no limiter counts in it yet".into()))?;
         let name = link.holdings.name();
         let stay = Stay { slots, member: link.holdings.member(name), life: link.holdings.life };
-        let call = Arc::new(Call { charges, stay: Some(stay) });
-        let asking = {
-            let _runtime = runtime.enter();
-            link.clone().ask(wires, call.clone())
-        };
+        let (asking, call) = link.lease(wires, charges, Some(stay));
         Ok(async move {
-            let mut tenant = Tenant::asks(link, runtime, name, call.slots());
+            let mut tenant = Tenant::asks(link, name, call.slots());
             let answer = asking.await;
             if !answer.as_ref().is_err_and(Failure::is_unsure) {
                 tenant.settles(|number| answer.as_ref().is_ok_and(|answer| answer.takes(&call, number)));
             }
-            let Answer { slots, readings } = answer?;
+            let Answer { slots, readings, .. } = answer?;
             Ok(Occupied { slots, readings, lease: Some(Lease::new(tenant)) })
         })
     }
@@ -173,12 +177,14 @@ impl RedisStore {
     fn start(&self, joining: Joining, runtime: Handle, member: Member) -> Result<(), Mistake> {
         let link = self.shared.link.clone();
         link.refusals.settled(joining.settled_limits());
+        link.leases.open(joining.leased_limits());
         if link.host.set(joining).is_err() {
             return Err(wrong("store", "a limiter counts in it already; build a store for each limiter"));
         }
-        let keeper = runtime.spawn(keeper::keep(link, member)).abort_handle();
         // Only one limiter comes this far.
-        let _ = self.shared.task.set(Task { runtime, keeper });
+        let _ = link.runtime.set(runtime.clone());
+        let keeper = runtime.spawn(keeper::keep(link, member)).abort_handle();
+        let _ = self.shared.keeper.set(keeper);
         Ok(())
     }
 }
@@ -198,6 +204,13 @@ impl Store for RedisStore {
 
     fn instances(&self) -> u32 {
         self.shared.link.numbers.instances().max(1)
+    }
+
+    fn spend(&self, charges: &[Charge]) -> Option<Vec<Reading>> {
+        let link = &self.shared.link;
+        let (readings, fetches) = link.leases.spend(charges)?;
+        fetches.into_iter().for_each(|(charge, more)| link.fetch(charge, more));
+        Some(readings)
     }
 
     fn known(&self, charges: &[Charge]) -> Option<Vec<Reading>> {
@@ -228,20 +241,13 @@ impl Store for RedisStore {
     /// Sent at once, so that a charge that follows finds it done; nobody waits for the answer.
     fn settle(&self, charges: Vec<Charge>) {
         let link = self.shared.link.clone();
-        let (Some(task), Ok(asking)) = (self.shared.task.get(), self.asking(charges)) else {
-            return link.numbers.lost();
-        };
-        if link.numbers.is_crowded() {
-            return link.numbers.lost();
-        }
-        let mut settling = Box::pin(async move {
+        let asking = if link.numbers.is_crowded() { None } else { self.asking(charges).ok() };
+        let Some(asking) = asking else { return link.numbers.lost() };
+        self.shared.link.set_off(async move {
             if asking.await.is_err() {
                 link.numbers.lost();
             }
         });
-        if settling.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            task.runtime.spawn(settling);
-        }
     }
 }
 

@@ -53,6 +53,12 @@ pub struct RedisStatus {
     /// Settlements that were not sent or not answered: refunds that were not given, debts that were not added, permits that
     /// were not given back and come back by themselves.
     pub lost_settlements: u64,
+    /// Requests that were admitted without a call, by units that were leased before.
+    pub leased_decisions: u64,
+    /// Units that were leased: debited in advance.
+    pub leased_units: u64,
+    /// Units that were leased and given back, because nobody asked for them.
+    pub returned_units: u64,
     /// Permits that requests of this instance hold.
     pub permits: u64,
     /// Those among them that were given to others while this instance was cut off. They are counted again as soon as there
@@ -104,12 +110,23 @@ impl Numbers {
         self.instances.load(Relaxed)
     }
 
+    /// How many calls are on their way.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
+    }
+
     /// Whether so many calls are on their way that settlements are rather lost.
     pub(super) fn is_crowded(&self) -> bool {
         self.in_flight.load(Relaxed) > MOST_SETTLEMENTS
     }
 
-    pub(super) fn status(&self, is_up: bool, known_refusals: u64, permits: (u64, u32)) -> RedisStatus {
+    pub(super) fn status(
+        &self,
+        is_up: bool,
+        known_refusals: u64,
+        permits: (u64, u32),
+        leases: [u64; 3],
+    ) -> RedisStatus {
         let read = |number: &AtomicU64| number.load(Relaxed);
         let took = self.took.each_ref().map(read);
         let calls = took.iter().sum();
@@ -125,6 +142,9 @@ impl Numbers {
             broken: read(&self.broken),
             refused: read(&self.refused),
             lost_settlements: read(&self.lost),
+            leased_decisions: leases[0],
+            leased_units: leases[1],
+            returned_units: leases[2],
             permits: permits.0,
             uncounted_permits: permits.1,
             median: quantile(&took, calls.div_ceil(2)),

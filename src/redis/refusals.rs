@@ -110,16 +110,23 @@ impl Refusals {
         known.reading(charge, now)
     }
 
-    /// Notes that a list is about to be asked for. What is given back is forgotten before it is sent.
-    pub(super) fn ask(&self, charges: &[Charge]) -> Question {
-        self.forget(charges);
+    /// Notes that a list is about to be asked for. What is given back is forgotten before it is sent; that is noted of the
+    /// limit unless it `returns` what was leased, as happens at all leased limits.
+    pub(super) fn ask(&self, charges: &[Charge], returns: bool) -> Question {
+        self.forget(charges, returns);
         let gifts = charges.iter().filter_map(|charge| Some(self.set(charge)?.gifts.load(Acquire)));
         Question { gifts: gifts.collect(), asked: self.timeline.now() }
     }
 
     /// Notes what Redis answered to a list, or that nobody knows what it did.
-    pub(super) fn note(&self, question: &Question, charges: &[Charge], readings: Option<&[Reading]>) {
-        self.forget(charges);
+    pub(super) fn note(
+        &self,
+        question: &Question,
+        charges: &[Charge],
+        readings: Option<&[Reading]>,
+        returns: bool,
+    ) {
+        self.forget(charges, returns);
         let readings = readings.unwrap_or_default();
         let refuses = |(charge, reading): (&Charge, &Reading)| !charge.shadow && !reading.is_allowed();
         let refused = charges.iter().zip(readings).any(refuses);
@@ -144,10 +151,10 @@ impl Refusals {
     }
 
     /// Forgets what a list gives back to or forgives.
-    fn forget(&self, charges: &[Charge]) {
+    fn forget(&self, charges: &[Charge], returns: bool) {
         for charge in charges.iter().filter(|charge| matches!(charge.op, Op::Give(_) | Op::Clear)) {
             let Some(set) = self.set(charge) else { return };
-            if !self.is_given_back_to(charge.limit) {
+            if !returns && !self.is_given_back_to(charge.limit) {
                 self.given.write().unwrap_or_else(PoisonError::into_inner).push(charge.limit);
             }
             let mut known = set.lock();

@@ -2,6 +2,7 @@
 
 use super::{
     call::{Answer, Call, Stay},
+    leases::Part,
     names::Names,
 };
 use crate::{Charge, Op, Rate, Reading, SlotReading};
@@ -23,8 +24,13 @@ pub(super) fn command(run: Run<'_>, names: &Names, call: &Call, clock: Option<Ma
     for (place, limit) in places.chain(slots.iter().map(|slot| (slot.place, slot.limit))) {
         cmd.arg(names.at(place, limit));
     }
-    for charge in charges {
-        cmd.arg(order(charge).as_flattened());
+    for (number, charge) in charges.iter().enumerate() {
+        let Part { held, more } = call.part(number);
+        let order = order(charge, held, call.returns);
+        match more {
+            0 => cmd.arg(order.as_flattened()),
+            _ => cmd.arg([order.as_flattened(), doubles([more.into()]).as_flattened()].concat()),
+        };
     }
     for slot in slots {
         cmd.arg(doubles([slot.max.into(), f64::from(u8::from(slot.shadow))]).as_flattened());
@@ -105,11 +111,12 @@ impl Amounts {
 /// What is added to the number of what a charge does, if it only watches.
 const WATCHES: f64 = 8.0;
 
-/// What the script is told of a charge.
-fn order(charge: &Charge) -> [[u8; 8]; 5] {
+/// What the script is told of a charge of which some units are held already. What is given back forgives nothing else,
+/// though the rate may have changed since.
+fn order(charge: &Charge, held: u32, returns: bool) -> [[u8; 8]; 5] {
     let amounts = Amounts::of(charge);
     let (op, by) = match charge.op {
-        Op::Take(units) => (0.0, amounts.units(units.into())),
+        Op::Take(units) => (0.0, amounts.units(units.saturating_sub(held).into())),
         Op::Peek(units) => (1.0, amounts.units(units.into())),
         Op::Give(nanos) => (2.0, amounts.told(nanos)),
         Op::Owe(units) => (3.0, amounts.units(units.into())),
@@ -121,7 +128,7 @@ fn order(charge: &Charge) -> [[u8; 8]; 5] {
         by,
         amounts.interval as f64,
         amounts.units(burst),
-        amounts.units(burst + u64::from(charge.max_debt)),
+        if returns { f64::MAX } else { amounts.units(burst + u64::from(charge.max_debt)) },
     ])
 }
 
@@ -131,7 +138,8 @@ fn doubles<const N: usize>(numbers: [f64; N]) -> [[u8; 8]; N] {
 }
 
 /// What the script says: of each slot how many are used, and whether one was free; of each charge what is owed, and how
-/// long until it fits, less than nothing for never. Nothing of charges where a slot refuses.
+/// long until it fits, less than nothing for never; and how much was leased with each, if anything is. Nothing of charges
+/// where a slot refuses.
 pub(super) fn answer(call: &Call, answer: &Value) -> Result<Answer, Cow<'static, str>> {
     let Value::Array(numbers) = answer else {
         return Err("its script answered with no list".into());
@@ -140,14 +148,21 @@ pub(super) fn answer(call: &Call, answer: &Value) -> Result<Answer, Cow<'static,
     let wrong =
         || format!("its script answered {slots} slots and {charges} charges with {} numbers", numbers.len());
     let (said, rest) = numbers.split_at_checked(2 * slots).ok_or_else(wrong)?;
-    let said = said.chunks_exact(2).map(slot).collect::<Result<Vec<_>, _>>()?;
-    let refused = said.iter().zip(call.slots()).any(|(said, slot)| !said.is_free && !slot.shadow);
-    let readings: Vec<_> =
-        call.charges.iter().zip(rest.chunks_exact(2)).map(reading).collect::<Result<_, _>>()?;
-    if rest.len() != if refused { 0 } else { 2 * charges } {
+    let slots = said.chunks_exact(2).map(slot).collect::<Result<Vec<_>, _>>()?;
+    let refused = slots.iter().zip(call.slots()).any(|(said, slot)| !said.is_free && !slot.shadow);
+    let charges = if refused { 0 } else { charges };
+    let (rest, granted) = rest.split_at_checked(2 * charges).ok_or_else(wrong)?;
+    if granted.len() != if call.leases() { charges } else { 0 } {
         return Err(wrong().into());
     }
-    Ok(Answer { slots: said, readings })
+    let readings = call.charges.iter().zip(rest.chunks_exact(2)).map(reading).collect::<Result<_, _>>()?;
+    let granted = granted.iter().map(units).collect::<Result<_, _>>()?;
+    Ok(Answer { slots, readings, granted })
+}
+
+fn units(number: &Value) -> Result<u32, Cow<'static, str>> {
+    let Value::Int(units) = number else { return Err(NO_NUMBERS.into()) };
+    Ok(u32::try_from(*units).unwrap_or(0))
 }
 
 fn slot(numbers: &[Value]) -> Result<SlotReading, Cow<'static, str>> {

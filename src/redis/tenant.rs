@@ -8,10 +8,7 @@ use super::{
 };
 use crate::{Slot, StoreChange};
 use redis::{Cmd, Value};
-use std::{
-    sync::Arc,
-    task::{Context, Waker},
-};
+use std::sync::Arc;
 use tokio::{
     runtime::Handle,
     time::{Instant, timeout},
@@ -20,7 +17,6 @@ use tokio::{
 /// The slots of one request, which are given back with this.
 pub(super) struct Tenant {
     link: Arc<Link>,
-    runtime: Handle,
     name: u64,
     /// Those that Redis may count.
     slots: Vec<Kept>,
@@ -28,7 +24,7 @@ pub(super) struct Tenant {
 
 impl Tenant {
     /// One that asks for slots: whatever becomes of the question, they are given back.
-    pub(super) fn asks(link: Arc<Link>, runtime: Handle, name: u64, slots: &[Slot]) -> Self {
+    pub(super) fn asks(link: Arc<Link>, name: u64, slots: &[Slot]) -> Self {
         let kept = |slot: &Slot| Kept {
             key: link.names.at(slot.place, slot.limit),
             max: slot.max,
@@ -36,7 +32,7 @@ impl Tenant {
             counted: true,
         };
         let slots = slots.iter().map(kept).collect();
-        Self { link, runtime, name, slots }
+        Self { link, name, slots }
     }
 
     /// It has got those of which `is_taken` says so by their number, and no others.
@@ -53,7 +49,7 @@ impl Drop for Tenant {
     fn drop(&mut self) {
         self.link.holdings.leave(self.name);
         for slot in &self.slots {
-            self.link.give_back(&self.runtime, slot, self.name);
+            self.link.give_back(slot, self.name);
         }
     }
 }
@@ -63,25 +59,22 @@ const BATCH: usize = 100;
 
 impl Link {
     /// Gives a slot back. Nobody waits for the answer: where it is lost, the slot is kept for its life.
-    fn give_back(self: &Arc<Self>, runtime: &Handle, slot: &Kept, name: u64) {
+    fn give_back(self: &Arc<Self>, slot: &Kept, name: u64) {
         let Ok(wires) = self.wires() else { return };
         if self.numbers.is_crowded() {
             return self.numbers.lost();
         }
-        let _runtime = runtime.enter();
+        let _runtime = self.runtime.get().map(Handle::enter);
         let (link, line) = (self.clone(), wires.line(Some(slot.place)));
         let mut command = Cmd::new();
         command.arg("ZREM").arg(&slot.key).arg(&self.holdings.member(name));
-        let mut going = Box::pin(async move {
+        let gone = timeout(self.timing.deadline, send(line, command));
+        self.set_off(async move {
             let _flight = link.numbers.flight();
-            if !matches!(timeout(link.timing.deadline, send(line, command)).await, Ok(Ok(_))) {
+            if !matches!(gone.await, Ok(Ok(_))) {
                 link.numbers.lost();
             }
         });
-        // Sent at once, so that who asks next finds it free.
-        if going.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            runtime.spawn(going);
-        }
     }
 
     /// Shows that all that is held is still needed. What others were given meanwhile is counted again as soon as there is
@@ -97,7 +90,7 @@ impl Link {
                 let (name, _, kept) = listed;
                 if !self.holdings.note(listed, answer != Value::Int(0)) {
                     // Given back meanwhile; which of the two Redis heard first nobody knows.
-                    self.give_back(&Handle::current(), kept, *name);
+                    self.give_back(kept, *name);
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 pub struct Joining {
     fingerprint: Option<Arc<str>>,
     settled: Arc<[u64]>,
+    leased: Arc<[(u64, u32)]>,
     tell: Arc<dyn Fn(StoreChange<'_>) + Send + Sync>,
 }
 
@@ -12,9 +13,11 @@ impl Joining {
     pub(crate) fn new(
         fingerprint: Option<String>,
         settled: Vec<u64>,
+        leased: Vec<(u64, u32)>,
         tell: impl Fn(StoreChange<'_>) + Send + Sync + 'static,
     ) -> Self {
-        Self { fingerprint: fingerprint.map(Arc::from), settled: settled.into(), tell: Arc::new(tell) }
+        let fingerprint = fingerprint.map(Arc::from);
+        Self { fingerprint, settled: settled.into(), leased: leased.into(), tell: Arc::new(tell) }
     }
 
     /// By what the limiter's [secret](crate::LimiterBuilder::secret) can be told from others and not be found out: 16
@@ -27,6 +30,11 @@ impl Joining {
     /// given back to only by hand.
     pub fn settled_limits(&self) -> &[u64] {
         &self.settled
+    }
+
+    /// The limits of which instances may debit units [in advance](crate::Limit::leased), and how many of each key at most.
+    pub fn leased_limits(&self) -> &[(u64, u32)] {
+        &self.leased
     }
 
     /// Tells whoever listens to the limiter what became of the store.

@@ -52,6 +52,12 @@ impl Reading {
         self.wait == NEVER
     }
 
+    /// How long until nothing is owed any more, in nanoseconds.
+    #[cfg(feature = "redis")]
+    pub(crate) const fn debt_ns(&self) -> u64 {
+        self.debt
+    }
+
     /// The longest wait is the tightest, and then the largest debt.
     pub(crate) const fn tightness(&self) -> (u64, u64) {
         (self.wait, self.debt)

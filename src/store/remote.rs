@@ -21,6 +21,13 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// Decides a list by units that this instance has debited in advance, where they are enough for all of it; nothing where
+    /// [`charge`](Self::charge) has to decide.
+    fn spend(&self, charges: &[Charge]) -> Option<Vec<Reading>> {
+        let _ = charges;
+        None
+    }
+
     /// Takes slots and decides a list of charges: all enforced slots and charges are taken or none is, and where a slot
     /// refuses nothing is asked of the rates. Watched slots never refuse the others.
     ///

@@ -4,6 +4,7 @@
 #[cfg(feature = "axum")]
 mod cluster;
 mod counting;
+mod leases;
 mod model;
 mod outage;
 mod permits;

@@ -23,6 +23,8 @@ pub(crate) struct CompiledLimit {
     pub(crate) granted: Option<usize>,
     pub(super) max_debt: Option<u32>,
     pub(crate) store_down: StoreDown,
+    /// How many units of a key an instance may hold in advance, if any.
+    pub(crate) leased: Option<u32>,
     /// What it charges a request, whoever pays, as long as its quota is the one that it was built with.
     pub(super) ready: Ready,
 }

@@ -22,7 +22,7 @@ fn whoever_is_told_of_it_holds_nobody_up() {
         });
         done.send(passes.recv_timeout(Duration::from_secs(10)).is_ok()).unwrap();
     };
-    link.host.set(Joining::new(None, Vec::new(), tell)).unwrap();
+    link.host.set(Joining::new(None, Vec::new(), Vec::new(), tell)).unwrap();
     refuse(&link, Failure::NotSent("nobody is there".into()));
     assert_eq!(told.try_recv(), Ok(true));
 }
