@@ -28,7 +28,16 @@ pub(super) fn bearer(headers: &HeaderMap) -> Extracted<'_> {
 
 /// The value of a header, as opaque bytes.
 pub(super) fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Extracted<'a> {
-    only(headers, name)?.map_or(Ok(None), |value| one(None, Cow::Borrowed(value)))
+    Ok(line(headers, name)?.map(Cow::Borrowed))
+}
+
+/// The only line of a header, which is not empty.
+#[inline]
+pub(super) fn line<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Malformed> {
+    match only(headers, name)? {
+        Some([]) => Err(Malformed),
+        line => Ok(line),
+    }
 }
 
 /// The value of a query parameter, form-decoded.
@@ -51,6 +60,7 @@ pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Extracted<'a> {
 }
 
 /// The only line of a header; two are malformed.
+#[inline]
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Malformed> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {

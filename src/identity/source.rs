@@ -4,7 +4,7 @@ use super::{
     Claim, Identity, Proxies, Rejection, RequestHead,
     credential::{self, Malformed},
     network::Network,
-    peer,
+    peer, value,
 };
 use crate::{
     Mistake,
@@ -216,11 +216,19 @@ impl Identify {
         proxies: Option<&Proxies>,
         keys: &Keys,
     ) -> Result<(Key, By), Rejection> {
-        // Most requests are counted by their peer's address, and those take no detour.
-        if let ([Step::Address(prefixes), ..], None) = (&*self.steps, proxies) {
-            if let Some(ip) = peer(head) {
-                return Ok((prefixes.key(ip, keys), By::Other));
+        // Most requests are counted by their peer's address or an API key, and those take no detour.
+        match (&*self.steps, proxies) {
+            ([Step::Address(prefixes), ..], None) => {
+                if let Some(ip) = peer(head) {
+                    return Ok((prefixes.key(ip, keys), By::Other));
+                }
             }
+            ([Step::ApiKeyHeader(name), ..], _) => {
+                if let Ok(Some(secret)) = credential::line(head.headers(), name) {
+                    return Ok((value::secret_key(secret, keys), By::Other));
+                }
+            }
+            _ => {}
         }
         self.key_of_identity(head, proxies, keys)
     }

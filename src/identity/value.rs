@@ -95,7 +95,7 @@ impl<'a> Identity<'a> {
     pub(crate) fn key(&self, keys: &Keys) -> Key {
         match &self.0 {
             Kind::Address(network) => network.key(keys),
-            Kind::ApiKey(key) => keys.key(Material::Secret, &[key]),
+            Kind::ApiKey(key) => secret_key(key, keys),
             Kind::Header(name, value) => keys.key(Material::Header, &[name.as_str().as_bytes(), value]),
             Kind::Name(name) => keys.key(Material::Name, &[name.as_bytes()]),
             Kind::Anonymous => keys.key(Material::Anonymous, &[]),
@@ -128,6 +128,11 @@ impl<'a> Identity<'a> {
             Kind::Anonymous => ANONYMOUS,
         }
     }
+}
+
+/// The key of whoever knows a secret.
+pub(super) fn secret_key(secret: &[u8], keys: &Keys) -> Key {
+    keys.key(Material::Secret, &[secret])
 }
 
 /// What an identity says, whatever it was found in.
