@@ -1,7 +1,9 @@
 //! Charges that meet in one line, in lines that overlap, in shared limits, and where slots run out.
 #![allow(clippy::unwrap_used)]
 
+use super::line::Interval;
 use super::{line::SLOTS, *};
+use crate::store::{Charge, Op};
 use crate::{Key, ManualClock, Rate};
 use loom::thread::{self, JoinHandle};
 use std::{sync::Arc, time::Duration};
