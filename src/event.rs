@@ -123,6 +123,8 @@ pub enum Event<'a> {
     StoreFailed {
         /// The request.
         occasion: &'a Occasion<'a>,
+        /// Of what kind: see [`StoreError::kind`](crate::StoreError::kind).
+        kind: &'static str,
         /// Why.
         error: &'a str,
     },
@@ -130,6 +132,8 @@ pub enum Event<'a> {
     WithoutStore {
         /// What the limits said then.
         occasion: &'a Occasion<'a>,
+        /// Of what kind that was: see [`StoreError::kind`](crate::StoreError::kind).
+        kind: &'static str,
         /// Why the store could not.
         error: &'a str,
     },

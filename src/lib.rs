@@ -34,7 +34,7 @@
 //!    [`HeaderStyle`]. A refused one gets a 429 with `Retry-After` and problem details, or your own [`Refusal`].
 //! 5. **What only the response tells.** A [`Settle`] gives back what does not count, such as logins that succeed, and adds
 //!    what was not known, such as bytes.
-//! 6. **What happened** goes to `tracing`, and to whoever [observes](Observe).
+//! 6. **What happened** goes to `tracing`, to whoever [observes](Observe), and with feature `metrics` to a recorder of metrics.
 //!
 //! Without HTTP, [`Limiter::client`] is charged by hand and answers with a [`Decision`]. Mistakes in a policy are found when
 //! the limiter is built, all at once: see [`BuildError`]. Tests move time with a [`ManualClock`].
@@ -51,6 +51,7 @@
 //! | `journal` | keeps the clients of a [`MemoryRegistry`] in a file |
 //! | `config` | `Config`: a policy and all around it from a TOML file |
 //! | `axum` | reads axum's `ConnectInfo` and `MatchedPath`, and its `MockConnectInfo` in tests |
+//! | `metrics` | numbers of what happens, for the recorder of the `metrics` facade |
 //! | `pace` | the sending side: `Pacer` and `PaceLayer`, which wait instead of refusing, by tokio's timer |
 //! | `redis` | `RedisStore`: one policy across many machines, counted in Redis or Valkey |
 //! | `redis-tls` | `RedisStore` through TLS, by rustls with ring |
@@ -59,7 +60,7 @@
 //! # More
 //!
 //! The README has tables of set-ups, limits and headers; the directory `examples` has a program for each;
-//! `docs/configuration.md` has all that a file can say, `docs/algorithms.md` says which quota stands for which algorithm, `docs/sending.md` how to send within limits, and `docs/design.md` why things are as they are.
+//! `docs/configuration.md` has all that a file can say, `docs/algorithms.md` says which quota stands for which algorithm, `docs/sending.md` how to send within limits, `docs/metrics.md` lists all metrics, and `docs/design.md` why things are as they are.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "admin")]
@@ -148,6 +149,11 @@ struct Sending;
 #[cfg(all(doctest, feature = "config"))]
 #[doc = include_str!("../docs/configuration.md")]
 struct Configuration;
+
+/// Compiles and runs the example in the list of metrics.
+#[cfg(all(doctest, feature = "metrics"))]
+#[doc = include_str!("../docs/metrics.md")]
+struct Metrics;
 
 /// Compiles and runs the examples in the guide to algorithms.
 #[cfg(doctest)]

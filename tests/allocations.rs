@@ -39,8 +39,10 @@ fn limiter() -> Limiter {
 fn a_charge_is_ready_at_first_poll_and_allocates_nothing() {
     let limiter = limiter();
     let client = limiter.client(&Identity::name("ann"));
-    // Those who trace register their interest at the first event.
-    client.charge("rule").into_future().now_or_never().unwrap().unwrap();
+    // Those who trace and count register their interest at the first event.
+    for rule in ["rule", "watch"] {
+        client.charge(rule).into_future().now_or_never().unwrap().unwrap();
+    }
     let mut allowed = 0;
     let made = measure(|| {
         for rule in ["rule", "watch"] {

@@ -41,7 +41,7 @@ fn described(event: &Event<'_>) -> String {
         Event::Blocked(occasion) => format!("blocked {}", at(occasion)),
         Event::Rejected { occasion, reason } => format!("rejected {}: {reason}", at(occasion)),
         Event::ShadowRejected { occasion, reason } => format!("shadow rejected {}: {reason}", at(occasion)),
-        Event::StoreFailed { occasion, error } => format!("store failed {}: {error}", at(occasion)),
+        Event::StoreFailed { occasion, error, .. } => format!("store failed {}: {error}", at(occasion)),
         Event::Anonymous { cause } => format!("anonymous: {cause}"),
         Event::UntrustedProxy { advice } => format!("untrusted proxy: {advice}"),
         Event::QuotaChanged { limit, old, new } => format!("{limit} changed from {old} to {new}"),

@@ -168,7 +168,7 @@ async fn each_decision_without_the_store_is_told() {
     let (log, store) = (told.clone(), Frail::default());
     store.down.store(true, SeqCst);
     let observer = move |event: &Event<'_>| {
-        if let Event::WithoutStore { occasion, error } = event {
+        if let Event::WithoutStore { occasion, error, .. } = event {
             let limits: Vec<_> = occasion.limits().iter().map(|limit| limit.remaining()).collect();
             log.lock().unwrap().push(format!("{limits:?} {error}"));
         }

@@ -38,12 +38,17 @@ impl Face {
     /// What becomes of a request.
     #[inline(never)]
     pub(super) fn course(self: &Arc<Self>, head: &RequestHead<'_>) -> Course {
-        let sole = self.limiter.inner.policy.sole;
-        match sole {
+        let inner = &self.limiter.inner;
+        let since = inner.since(false);
+        let course = match inner.policy.sole {
             Some(sole @ Sole { limits: 1, .. }) => self.course_of::<1>(sole, head),
             Some(sole @ Sole { limits: 2, .. }) => self.course_of::<2>(sole, head),
             _ => self.course_of_known(head, &[]),
+        };
+        if !matches!(course, Course::Wait(_)) {
+            inner.took(since);
         }
+        course
     }
 
     /// What becomes of a request whose policy charges all alike, where nothing is unusual.
@@ -54,11 +59,13 @@ impl Face {
         if !sure.answers.fit.enforced || self.expose_decision || inner.is_heard() {
             return self.decide_sure(sure, head);
         }
-        match self.headers {
+        let course = match self.headers {
             HeaderStyle::Off => Course::Pass,
             HeaderStyle::Draft10 => Course::Tell(sure.fields(inner)),
-            _ => self.decide_sure(sure, head),
-        }
+            _ => return self.decide_sure(sure, head),
+        };
+        inner.meter_sole();
+        course
     }
 
     #[inline(never)]
@@ -82,6 +89,7 @@ impl Face {
     #[inline]
     pub(super) fn decide(self: &Arc<Self>, charged: &mut Charged, head: &RequestHead<'_>) -> Course {
         let inner = &self.limiter.inner;
+        inner.meter(charged);
         if let Some(reason) = charged.take_rejection() {
             return self.turn_away(reason, charged, *head);
         }

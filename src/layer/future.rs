@@ -64,11 +64,14 @@ pub(super) struct Waiting<S, B> {
     face: Arc<Face>,
     service: S,
     request: Request<B>,
+    /// When it began to wait, if that is measured.
+    since: Option<u64>,
 }
 
 impl<S, B, F> State<S, B, F> {
     pub(super) fn waiting(pending: Pending, face: Arc<Face>, service: S, request: Request<B>) -> Self {
-        Self::Waiting { waiting: Some(Box::new(Waiting { pending, face, service, request })) }
+        let since = face.limiter.inner.since(true);
+        Self::Waiting { waiting: Some(Box::new(Waiting { pending, face, service, request, since })) }
     }
 }
 
@@ -130,7 +133,8 @@ where
                 None => return Poll::Pending, // taken below, where the state changes with it
             };
             let Some(waiting) = waiting.take() else { return Poll::Pending };
-            let Waiting { face, mut service, mut request, .. } = *waiting;
+            let Waiting { face, mut service, mut request, since, .. } = *waiting;
+            face.limiter.inner.took(since);
             let next = match verdict {
                 Ok(Verdict::Known(known, looked)) => {
                     face.limiter.inner.note_looked(&looked);

@@ -79,7 +79,9 @@ impl AtOnce<'_> {
             let limit = &inner.policy.limits[asked.limit];
             asked.charge = limit.charge(rate, asked.charge.place, asked.charge.op, false);
         }
-        inner.report_handled(charged, sender.key, sender.label, None);
+        inner.meters.attempted(rule);
+        inner.meters.sent(rule, None);
+        inner.report_sent(charged, sender.key, sender.label);
         Some(())
     }
 }

@@ -1,13 +1,13 @@
 use super::{
     Engine, Grants, Inner, Limiter, Remote,
     line::{Sleep, Timer},
-    report::emit,
 };
 use crate::{
     BuildError, Clients, Event, Joining, ManualClock, Mistake, Observe, Policy, StoreDown,
     ban::Bans,
     clock::Timeline,
     key::Keys,
+    observe::{Meters, tell},
     permit::{Capacity, Permits},
     policy::Compiled,
     registry::Office,
@@ -181,13 +181,14 @@ impl LimiterBuilder {
             let settled = settled.map(|limit| limit.id).collect();
             let leased = policy.limits.iter().filter_map(|limit| Some((limit.id, limit.leased?))).collect();
             let joining = Joining::new(fingerprint, settled, leased, move |change| {
-                emit(&observers, &Event::Store(change))
+                tell(&observers, &Event::Store(change), None)
             });
             remote.store.join(joining).map_err(BuildError::one)?;
         }
         let bans = policy.ban.map(|(terms, clients)| Bans::new(terms, clients));
         let clients = engine.memory().map_or(DEFAULT_CLIENTS, Memory::capacity);
         let grants = office.map(|office| Grants::new(office, keys.clone(), &policy, clients));
+        let meters = Meters::new(policy.rules.iter().map(|rule| rule.name.as_str()));
         let inner = Inner {
             policy,
             keys,
@@ -197,6 +198,7 @@ impl LimiterBuilder {
             timer: self.timer,
             grants,
             observers,
+            meters,
             plain_addresses: self.plain_addresses,
             warned_anonymous: false.into(),
             warned_proxy: false.into(),

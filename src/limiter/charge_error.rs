@@ -47,7 +47,7 @@ impl From<Denied> for ChargeError {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Rejected(rejection) => Self::Rejected(rejection),
-            Denied::Down(error) => Self::Store(StoreError::new(error)),
+            Denied::Down(error) => Self::Store(StoreError::of("registry", error)),
         }
     }
 }

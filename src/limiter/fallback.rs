@@ -61,7 +61,7 @@ impl Inner {
         charged.at = WITHOUT_STORE;
         let occasion =
             &Occasion { limits: &statuses(&charged.asked, self), ..self.occasion(None, None, None) };
-        self.emit(&Event::WithoutStore { occasion, error: &error.to_string() });
+        self.emit(&Event::WithoutStore { occasion, kind: error.kind(), error: &error.to_string() });
         Ok(())
     }
 

@@ -313,7 +313,7 @@ impl Inner {
             Ok(granted) if looked.created => {
                 self.emit(&Event::ClientCreated { client_id: granted.record.client_id() });
             }
-            Err(Denied::Down(error)) => self.report_store(&StoreError::new(error.clone()), None),
+            Err(Denied::Down(error)) => self.report_store(&StoreError::of("registry", error.clone()), None),
             _ => {}
         }
     }

@@ -71,7 +71,7 @@ impl From<Denied> for Barred {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Rejected(rejection) => Self::Unregistered(rejection),
-            Denied::Down(error) => Self::Down(StoreError::new(error)),
+            Denied::Down(error) => Self::Down(StoreError::of("registry", error)),
         }
     }
 }
@@ -253,13 +253,14 @@ impl Paced {
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {
-        self.inner.emit(event);
+        self.inner.emit_for(self.rule, event);
     }
 
     /// Tells of what passed.
     pub(crate) fn report_passed(&self, decision: &Decision, waited: Option<Duration>) {
+        self.inner.meters.sent(self.rule, waited);
         match waited {
-            None => self.inner.report_handled(&decision.charged, self.key, self.label, None),
+            None => self.inner.report_sent(&decision.charged, self.key, self.label),
             Some(waited) if self.inner.is_worth_telling(&decision.charged) => {
                 self.report(decision, |occasion| Event::Waited { occasion, waited });
             }
@@ -274,6 +275,8 @@ impl Paced {
 
     /// Tells of what passed and would have waited.
     pub(crate) fn report_would_wait(&self, decision: &Decision, wait: Duration) {
+        self.inner.meters.sent(self.rule, None);
+        self.inner.meters.watched(self.rule, "would_wait");
         if self.inner.is_worth_telling(&decision.charged) {
             self.report(decision, |occasion| Event::ShadowWaited { occasion, wait });
         }
@@ -281,6 +284,8 @@ impl Paced {
 
     /// Tells of what passed and would have been refused.
     pub(crate) fn report_would_refuse(&self, decision: &Decision) {
+        self.inner.meters.sent(self.rule, None);
+        self.inner.meters.watched(self.rule, "would_be_rejected");
         self.report(decision, |occasion| Event::ShadowRefused(occasion));
     }
 
@@ -300,7 +305,7 @@ impl Paced {
             limits: &limits,
             permits: &[],
         };
-        self.inner.emit(&event(&occasion));
+        self.tell(&event(&occasion));
     }
 }
 

@@ -2,18 +2,25 @@
 
 use super::{Charged, Inner};
 use crate::{
-    Key, Observe, RequestHead,
+    Key, RequestHead,
     event::{Event, Occasion},
     identity::ClientLabel,
-    observe::{TARGET, trace},
+    observe::{TARGET, tell},
     response::{NO_ROOM, Reason},
 };
 use http::Method;
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 impl Inner {
     pub(crate) fn emit(&self, event: &Event<'_>) {
-        emit(&self.observers, event);
+        tell(&self.observers, event, None);
+    }
+
+    /// Tells of what happened to the pacer of a rule.
+    #[cfg(feature = "pace")]
+    pub(crate) fn emit_for(&self, rule: usize, event: &Event<'_>) {
+        let pacer = self.policy.rules.get(rule).map(|rule| rule.name.as_str());
+        tell(&self.observers, event, pacer);
     }
 
     /// Tells of a decision on a request.
@@ -36,6 +43,17 @@ impl Inner {
         client: ClientLabel,
         route: Option<&str>,
     ) {
+        self.meter(charged);
+        self.report_charged(charged, key, client, route);
+    }
+
+    /// Tells of what a pacer let through at once.
+    #[cfg(feature = "pace")]
+    pub(crate) fn report_sent(&self, charged: &Charged, key: Key, client: ClientLabel) {
+        self.report_charged(charged, key, client, None);
+    }
+
+    fn report_charged(&self, charged: &Charged, key: Key, client: ClientLabel, route: Option<&str>) {
         if !charged.is_allowed() {
             self.note_refused_client(charged, key, client);
         }
@@ -103,7 +121,7 @@ impl Inner {
     pub(crate) fn report_store(&self, error: &crate::StoreError, head: Option<RequestHead<'_>>) {
         let route = head.and_then(|head| self.route(head));
         let occasion = self.occasion(None, head.map(|head| head.method()), route);
-        self.emit(&Event::StoreFailed { occasion: &occasion, error: &error.to_string() });
+        self.emit(&Event::StoreFailed { occasion: &occasion, kind: error.kind(), error: &error.to_string() });
     }
 
     pub(super) fn occasion<'a>(
@@ -136,13 +154,6 @@ impl Inner {
             let advice = "a request was refused whose peer sends forwarding headers and is not among the trusted proxies; if the peer is a proxy of yours, all its clients share one quota: name it with `Policy::trust_proxies`";
             self.emit(&Event::UntrustedProxy { advice });
         }
-    }
-}
-
-pub(super) fn emit(observers: &[Arc<dyn Observe>], event: &Event<'_>) {
-    trace(event);
-    for observer in observers {
-        observer.observe(event);
     }
 }
 

@@ -56,11 +56,12 @@ pub(crate) fn trace(event: &Event<'_>) {
         Event::Released(occasion) => info!(target: TARGET, client = %occasion.client(), "released"),
         Event::Rejected { occasion, reason } => rejection(occasion, reason, "rejected"),
         Event::ShadowRejected { occasion, reason } => rejection(occasion, reason, "would be rejected"),
-        Event::StoreFailed { occasion, error } => {
+        Event::StoreFailed { occasion, kind, error } => {
             warn!(
                 target: TARGET,
                 method = method(occasion),
                 route = occasion.route,
+                kind,
                 error,
                 "store failed"
             );

@@ -79,6 +79,24 @@ impl Rejected {
 const LATER: Duration = Duration::from_secs(1);
 
 impl PaceError {
+    /// One word for it.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Limited(_) => "limited",
+            Self::Full(_) => "full",
+            Self::TooLarge(_) => "too_large",
+            Self::Paused { .. } => "paused",
+            Self::Open { .. } => "open",
+            Self::Shed => "shed",
+            Self::Blocked => "blocked",
+            Self::Banned { .. } => "banned",
+            Self::Unregistered(_) => "unregistered",
+            Self::ResourceNotAllowed { .. } => "resource_not_allowed",
+            Self::UnknownLimit { .. } => "unknown_limit",
+            Self::Store(_) => "store",
+        }
+    }
+
     /// How long until it could go, as things stand; nothing where waiting does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

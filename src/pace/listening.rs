@@ -66,6 +66,16 @@ impl Pacer {
         self.control().and_then(Control::in_flight)
     }
 
+    /// Sets the gauges of this pacer, which go by the name of its rule. Call it every few seconds, or before each scrape.
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    pub fn set_gauges(&self) {
+        let (factor, waiting, in_flight) = (self.factor(), self.waiting(), self.in_flight());
+        let rule = self.limiter().inner.policy.rules.get(self.shared.rule);
+        let gauges = crate::observe::PacerGauges { factor, waiting, in_flight };
+        gauges.set(rule.map_or("pace", |rule| &rule.name));
+    }
+
     /// The share of its quotas' rates that the pacer uses now, from 0 to 1.
     pub fn factor(&self) -> f64 {
         self.control().map_or(1.0, |control| control.factor(self.now()))

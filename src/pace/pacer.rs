@@ -166,7 +166,7 @@ impl Pacer {
     }
 
     pub(super) fn emit(&self, event: &Event<'_>) {
-        self.shared.limiter.inner.emit(event);
+        self.shared.limiter.inner.emit_for(self.shared.rule, event);
     }
 
     /// Waits until something of this cost may be sent for a key, and charges it.

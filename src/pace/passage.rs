@@ -101,7 +101,11 @@ impl PaceFuture {
         let Fresh { shared, sender, units, manner } = fresh;
         let paced = Paced::new(&shared.limiter.inner, shared.rule, sender, units, shared.settings.shadow);
         let send = Send { paced: Box::new(paced), manner };
-        self.0 = State::Started(Box::pin(async move { pass(&shared, send).await }));
+        self.0 = State::Started(Box::pin(async move {
+            let meters = &shared.limiter.inner.meters;
+            meters.attempted(shared.rule);
+            pass(&shared, send).await.inspect_err(|error| meters.rejected(shared.rule, error.name()))
+        }));
     }
 }
 

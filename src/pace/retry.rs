@@ -1,5 +1,5 @@
 use super::{Backoff, feedback::told, timer};
-use crate::{Event, Observe, observe::trace};
+use crate::{Event, Observe, observe::tell};
 use http::{Method, Request, Response, StatusCode};
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 use tower::retry::{
@@ -117,8 +117,7 @@ impl<E> Retry<E> {
     }
 
     fn tell(&self, event: &Event<'_>) {
-        trace(event);
-        self.observers.iter().for_each(|observer| observer.observe(event));
+        tell(&self.observers, event, None);
     }
 
     /// How long to wait before the next try, or why there is none.

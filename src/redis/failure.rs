@@ -1,5 +1,6 @@
 //! Why a charge was not decided in Redis.
 
+use crate::StoreError;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use std::{borrow::Cow, error::Error, fmt, time::Duration};
 
@@ -21,6 +22,18 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// One word for it.
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::NotSent(_) => "not_sent",
+            Self::Late(_) => "late",
+            Self::Broken(_) => "broken",
+            Self::Refused(_) => "refused",
+            Self::Odd(_) => "odd",
+            Self::OtherSecret { .. } => "other_secret",
+        }
+    }
+
     /// Whether Redis may have done what it was asked for.
     pub(super) const fn is_unsure(&self) -> bool {
         matches!(self, Self::Late(_) | Self::Broken(_) | Self::Odd(_))
@@ -38,6 +51,12 @@ impl Failure {
             ),
             Self::NotSent(_) | Self::Odd(_) | Self::OtherSecret { .. } => false,
         }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        Self::of(failure.kind(), failure)
     }
 }
 

@@ -109,12 +109,12 @@ impl RedisStore {
     pub async fn ready(&self) -> Result<(), StoreError> {
         if self.shared.keeper.get().is_none() {
             let why = "no limiter counts in it yet; build one on it first";
-            return Err(StoreError::new(Failure::NotSent(why.into())));
+            return Err(Failure::NotSent(why.into()).into());
         }
         let mut state = self.shared.link.state();
         let decided = |state: &State| matches!(state, State::Up(_) | State::Barred(_));
         match state.wait_for(decided).await.as_deref() {
-            Ok(State::Barred(failure)) => Err(StoreError::new(failure.clone())),
+            Ok(State::Barred(failure)) => Err(failure.clone().into()),
             _ => Ok(()),
         }
     }
@@ -220,20 +220,20 @@ impl Store for RedisStore {
     fn charge(&self, charges: Vec<Charge>) -> StoreFuture {
         let link = &self.shared.link;
         match self.asking(charges) {
-            Ok(asking) => Box::pin(async move { asking.await.map_err(StoreError::new) }),
+            Ok(asking) => Box::pin(async move { asking.await.map_err(StoreError::from) }),
             Err(failure) => {
                 link.numbers.failed(&failure);
-                Box::pin(ready(Err(StoreError::new(failure))))
+                Box::pin(ready(Err(StoreError::from(failure))))
             }
         }
     }
 
     fn occupy(&self, slots: Vec<Slot>, charges: Vec<Charge>) -> Option<OccupiedFuture> {
         Some(match self.occupying(slots, charges) {
-            Ok(occupying) => Box::pin(async move { occupying.await.map_err(StoreError::new) }),
+            Ok(occupying) => Box::pin(async move { occupying.await.map_err(StoreError::from) }),
             Err(failure) => {
                 self.shared.link.numbers.failed(&failure);
-                Box::pin(ready(Err(StoreError::new(failure))))
+                Box::pin(ready(Err(StoreError::from(failure))))
             }
         })
     }

@@ -63,13 +63,25 @@ pub type StoreFuture = Pin<Box<dyn Future<Output = Result<Vec<Reading>, StoreErr
 /// A store could not decide.
 #[derive(Debug)]
 pub struct StoreError {
+    kind: &'static str,
     source: Box<dyn Error + Send + Sync>,
 }
 
 impl StoreError {
     /// Wraps what went wrong.
     pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { source: source.into() }
+        Self::of("other", source)
+    }
+
+    /// The same for an error of a kind: one of few words, by which metrics tell errors apart.
+    pub fn of(kind: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind, source: source.into() }
+    }
+
+    /// Of what kind it is: `registry`, for `RedisStore` `not_sent`, `late`, `broken`, `refused`, `odd` or `other_secret`, what a store of
+    /// your own says, or `other`.
+    pub const fn kind(&self) -> &'static str {
+        self.kind
     }
 }
 

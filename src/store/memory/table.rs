@@ -67,6 +67,16 @@ impl Table {
         Tag { high: key.lo ^ limit, low: key.hi as u32 }
     }
 
+    /// About how many entries owe anything, by no more than `lines` lines that lie evenly in the table.
+    pub(super) fn owing(&self, now: u64, lines: usize) -> usize {
+        let step = self.lines.len().div_ceil(lines.max(1)).max(1);
+        let looked = self.lines.iter().step_by(step);
+        let (count, owing) = looked.fold((0, 0), |(count, owing), line| {
+            (count + 1, owing + (0..SLOTS as u8).filter(|slot| line.read(*slot).until > now).count())
+        });
+        owing * self.lines.len() / count.max(1)
+    }
+
     #[cfg(test)]
     pub(super) fn entries(&self) -> impl Iterator<Item = (Tag, Entry)> {
         self.lines.iter().flat_map(|line| (0..SLOTS as u8).map(|slot| (line.tag(slot), line.read(slot))))
