@@ -34,6 +34,8 @@ struct Coming {
     from: From,
     is_awaited: bool,
     span: Duration,
+    /// Told in the next poll, so that what came before it is sent.
+    failed: Option<AnswerError>,
 }
 
 /// Who drives the connection.
@@ -55,7 +57,7 @@ impl AnswerBody {
     /// What comes over a connection, which goes back to its pool at the end. Bytes are never longer apart than `span`.
     pub(crate) fn over(incoming: Incoming, link: Box<Link>, pool: &Arc<Pool>, span: Duration) -> Self {
         let from = From::Link(link, pool.clone());
-        let mut coming = Coming { incoming, from, is_awaited: false, span };
+        let mut coming = Coming { incoming, from, is_awaited: false, span, failed: None };
         if coming.incoming.is_end_stream() {
             coming.finish();
         }
@@ -66,12 +68,15 @@ impl AnswerBody {
     pub(crate) fn beside(incoming: Incoming, link: Box<Link>, span: Duration) -> Self {
         link.detach();
         let from = From::Task(Patience::new(span));
-        Self { kind: Kind::Coming(Coming { incoming, from, is_awaited: false, span }) }
+        Self { kind: Kind::Coming(Coming { incoming, from, is_awaited: false, span, failed: None }) }
     }
 }
 
 impl Coming {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let Self { incoming, from, .. } = self;
         let frame = match from {
             From::Link(link, _) => poll_through(link, cx, |cx| Pin::new(&mut *incoming).poll_frame(cx)),
@@ -79,26 +84,23 @@ impl Coming {
         };
         let Poll::Ready(frame) = frame else {
             ready!(self.poll_over(cx));
-            self.from = From::Nowhere;
-            return Poll::Ready(Some(Err(AnswerError::TooSlow)));
+            return self.fail(AnswerError::TooSlow, cx);
         };
         self.is_awaited = false;
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => {
-                if self.incoming.is_end_stream() {
-                    self.finish();
-                }
-                Some(Ok(frame))
-            }
-            Some(Err(error)) => {
-                self.from = From::Nowhere;
-                Some(Err(AnswerError::Broken(error)))
-            }
-            None => {
-                self.finish();
-                None
-            }
-        })
+        match frame {
+            Some(Err(error)) => return self.fail(AnswerError::Broken(error), cx),
+            Some(Ok(_)) if !self.incoming.is_end_stream() => {}
+            Some(Ok(_)) | None => self.finish(),
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(AnswerError::Broken)))
+    }
+
+    /// Whoever sends the body drops its connection with an error, bytes that wait to be sent included.
+    fn fail<T>(&mut self, error: AnswerError, cx: &Context<'_>) -> Poll<T> {
+        self.from = From::Nowhere;
+        self.failed = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Ready when the next bytes are overdue.

@@ -6,7 +6,7 @@ use crate::{
 };
 use http::{
     HeaderMap, HeaderValue, Method, Uri, Version,
-    header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -36,8 +36,8 @@ impl Check {
             parts.headers.insert(HOST, host);
         }
         parts.uri = target(&parts.method, &parts.uri)?;
-        framing(parts)?;
         let headers = &mut parts.headers;
+        framing(headers)?;
         if self.forwarding.is_loop(headers) {
             return Err(Problem::Loop);
         }
@@ -153,21 +153,25 @@ fn target(method: &Method, uri: &Uri) -> Result<Uri, Problem> {
         return Err(Problem::Malformed("The target's scheme is neither http nor https."));
     }
     match uri.path_and_query() {
-        // Without a path, absolute, to OPTIONS, it means the server as a whole (RFC 9112, section 3.2.4).
-        Some(path) if path.as_str().starts_with('/') => Ok(only_path(path)),
-        Some(path) if path == "*" && method == Method::OPTIONS && !is_absolute => Ok(only_path(path)),
-        None if is_absolute => Ok(Uri::from_static("/")),
+        Some(path) if path.as_str().starts_with('/') => Ok(path.clone().into()),
+        Some(path) if path == "*" && method == Method::OPTIONS && !is_absolute => Ok(path.clone().into()),
+        Some(path) if is_absolute => {
+            let path = PathAndQuery::try_from(path.to_string()); // which begins with a slash
+            path.map(Uri::from).map_err(|_| Problem::Malformed("The request's target is no URL."))
+        }
         _ => Err(Problem::Malformed("The request's target is no path; begin it with a slash.")),
     }
 }
 
-fn only_path(path: &PathAndQuery) -> Uri {
-    path.clone().into()
-}
-
-/// HTTP/1's framing is taken off by hyper and put on anew; a coding that it does not take off would go unsaid.
-fn framing(parts: &Parts) -> Result<(), Problem> {
-    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+/// HTTP/1's framing is taken off by hyper and put on anew; a coding that it does not take off would go unsaid. A length is
+/// written as all read it: what begins with a zero is octal to some.
+fn framing(headers: &mut HeaderMap) -> Result<(), Problem> {
+    if let Some(length) = headers.get(CONTENT_LENGTH).filter(|length| length.as_bytes().starts_with(b"0")) {
+        let length = length.to_str().ok().and_then(|length| length.parse::<u64>().ok());
+        let length = length.ok_or(Problem::Malformed("The Content-Length is no number."))?;
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => Ok(()),
         (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),

@@ -4,7 +4,7 @@ use crate::answer::AnswerBody;
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
 
 /// Why a request gets no answer from an upstream.
@@ -60,6 +60,11 @@ impl Problem {
         }
     }
 
+    /// Whether what follows on the connection is not worth reading: whoever sends this may mean it to be misread.
+    const fn ends_connection(self) -> bool {
+        matches!(self, Self::Malformed(_) | Self::BodyTooLarge | Self::BodyTooSlow | Self::Method)
+    }
+
     /// The answer to a request, problem details (RFC 9457); to HEAD, without its body.
     pub(crate) fn answer(self, method: &Method) -> Response<AnswerBody> {
         let status = self.status();
@@ -78,6 +83,9 @@ impl Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(CONTENT_LENGTH, length);
+        if self.ends_connection() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if self == Self::Busy {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
