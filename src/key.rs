@@ -12,12 +12,22 @@ pub struct Key {
     pub(crate) lo: u64,
 }
 
+/// Neither the bits by which the table in memory chooses a place, nor those of `lo`, which it tells keys apart by.
+const CROWD: u64 = 0x00FF_FFFF;
+
 impl Key {
     /// The key of a pair, such as a client and a route.
     ///
-    /// Both halves come from one keyed hash, so pairs collide no oftener than keys do.
+    /// Both halves come from one keyed hash, so pairs collide no oftener than keys do. The [crowd](Self::crowd) stays the
+    /// first one's.
     pub(crate) const fn and(self, other: Self) -> Self {
-        Self { hi: self.hi ^ other.hi, lo: self.lo ^ other.lo }
+        Self { hi: self.hi ^ (other.hi & !CROWD), lo: self.lo ^ other.lo }
+    }
+
+    /// What all keys of one client have in common, whatever they were paired with: 24 bits, by which its counts can be laid
+    /// together.
+    pub const fn crowd(self) -> u32 {
+        (self.hi & CROWD) as u32
     }
 
     /// The key as bytes, for stores that name it.

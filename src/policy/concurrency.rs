@@ -177,7 +177,7 @@ impl CompiledConcurrency {
     pub(crate) const fn key(&self, client: Key) -> Key {
         match self.shares {
             Shares::All => self.key,
-            Shares::Nobody | Shares::NobodyOnOneRoute => self.key.and(client),
+            Shares::Nobody | Shares::NobodyOnOneRoute => client.and(self.key),
         }
     }
 

@@ -61,6 +61,13 @@ impl Access {
         self.open(if tls { info.set_addr(through) } else { info })
     }
 
+    /// The same with the login of a server that was entered.
+    pub(super) fn like(&self, login: &RedisConnectionInfo) -> Self {
+        let (username, password) = (login.username(), login.password());
+        let certificates = self.certificates.clone();
+        Self { username: username.map(str::to_owned), password: password.map(str::to_owned), certificates }
+    }
+
     /// Redis needs not know what library it is, and an access list need not allow to tell it.
     fn open(&self, info: ConnectionInfo) -> RedisResult<Client> {
         let mut login = info.redis_settings().clone().set_skip_set_lib_name();

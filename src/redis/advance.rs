@@ -4,7 +4,9 @@ use super::{
     call::{Answer, Call, Stay},
     failure::Failure,
     leases::Heard,
-    link::{Link, Wires},
+    link::Link,
+    split,
+    wires::Wires,
 };
 use crate::{Charge, Op};
 use std::sync::Arc;
@@ -53,7 +55,7 @@ impl Link {
         let (parts, returns) = self.leases.ask(&charges);
         let call = Arc::new(Call::new(charges, stay, parts));
         let mut advance = Advance::new(self.clone(), call.clone());
-        let asking = self.ask(wires, call.clone());
+        let asking = split::ask(self, wires, call.clone());
         self.give_units(returns);
         let leasing = async move {
             let answer = asking.await;
@@ -69,7 +71,8 @@ impl Link {
         match self.wires() {
             Ok(wires) if !self.numbers.is_crowded() => {
                 let call = Arc::new(call);
-                let (asking, mut advance) = (self.ask(wires, call.clone()), Advance::new(self.clone(), call));
+                let (asking, mut advance) =
+                    (self.ask(wires, call.clone(), None), Advance::new(self.clone(), call));
                 self.set_off(async move { advance.book(asking.await.as_ref().ok()) });
             }
             _ => Advance::new(self.clone(), Arc::new(call)).book(None),
@@ -84,7 +87,7 @@ impl Link {
                 self.numbers.lost();
                 continue;
             };
-            let (asking, link) = (self.ask(wires, Arc::new(Call::returning(charge))), self.clone());
+            let (asking, link) = (self.ask(wires, Arc::new(Call::returning(charge)), None), self.clone());
             self.set_off(async move {
                 if asking.await.is_err() {
                     link.numbers.lost();

@@ -1,6 +1,9 @@
 //! What is asked for in one call, and what is answered.
 
-use super::leases::{Part, Parts};
+use super::{
+    leases::{Part, Parts},
+    names::Names,
+};
 use crate::{Charge, Place, Reading, Slot, SlotReading};
 use smallvec::smallvec;
 use std::time::Duration;
@@ -63,6 +66,15 @@ impl Call {
     pub(super) fn place(&self) -> Option<Place> {
         let slot = self.slots().first().map(|slot| slot.place);
         slot.or_else(|| self.charges.first().map(|charge| charge.place))
+    }
+}
+
+impl Call {
+    /// The first of its keys.
+    pub(super) fn key(&self, names: &Names) -> Vec<u8> {
+        let slot = self.slots().first().map(|slot| (slot.place, slot.limit));
+        let first = slot.or_else(|| self.charges.first().map(|charge| (charge.place, charge.limit)));
+        first.map_or_else(Vec::new, |(place, limit)| names.at(place, limit))
     }
 }
 

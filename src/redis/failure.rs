@@ -46,7 +46,10 @@ impl Failure {
             Self::Refused(error) => matches!(
                 error.kind(),
                 ErrorKind::Server(
-                    ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown | ServerErrorKind::ReadOnly
+                    ServerErrorKind::BusyLoading
+                        | ServerErrorKind::ClusterDown
+                        | ServerErrorKind::MasterDown
+                        | ServerErrorKind::ReadOnly
                 )
             ),
             Self::NotSent(_) | Self::Odd(_) | Self::OtherSecret { .. } => false,

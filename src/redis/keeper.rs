@@ -4,14 +4,15 @@
 mod tests;
 
 use super::{
+    dial,
     failure::Failure,
     line::send,
-    link::{Link, State, Wires},
-    script,
+    link::{Link, State},
     tenant::Renewals,
+    wires::{Node, Wires},
 };
 use crate::StoreChange;
-use redis::{AsyncConnectionConfig, Cmd, Value};
+use redis::{Cmd, Value};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 
@@ -34,17 +35,43 @@ pub(super) async fn keep(link: Arc<Link>, member: Member) {
     loop {
         match restore(&link, &member).await {
             Ok((wires, instances)) => {
-                pause.reset();
                 link.numbers.joined(instances);
-                link.numbers.came_back();
-                link.enter(State::Up(wires.clone()));
-                link.tell(StoreChange::Joined { instances });
-                live(&link, &wires, &member).await;
+                enter(&link, wires.clone(), instances);
+                if wires.is_whole() {
+                    pause.reset();
+                    live(&link, &wires, &member).await;
+                } else {
+                    // The others do not wait for the one that is away, and neither do signs of life.
+                    sleep(pause.next().min(BEAT)).await;
+                }
             }
             Err(failure) => {
                 refuse(&link, failure);
                 sleep(pause.next()).await;
             }
+        }
+    }
+}
+
+/// Has calls sent. It is told when everything can be, or something after nothing could; and what cannot.
+fn enter(link: &Link, wires: Arc<Wires>, instances: u32) {
+    let before = match &*link.state().borrow() {
+        State::Up(before) => Some(before.clone()),
+        _ => None,
+    };
+    link.enter(State::Up(wires.clone()));
+    let known = before.as_ref().and_then(|before| before.gap());
+    match wires.gap() {
+        Some(gap) if before.is_some() && known == Some(gap) => {}
+        Some((address, why)) => {
+            let error = &format!("node {address} of the cluster: {why}");
+            link.tell(StoreChange::Unreachable { error });
+        }
+        // Keys have moved, and nothing was amiss.
+        None if before.is_some() && known.is_none() => {}
+        None => {
+            link.numbers.came_back();
+            link.tell(StoreChange::Joined { instances });
         }
     }
 }
@@ -69,7 +96,7 @@ fn refuse(link: &Link, failure: Failure) {
 }
 
 /// Connections through which a probe was answered within the deadline: those that there are, or new ones.
-async fn restore(link: &Link, member: &Member) -> Result<(Arc<Wires>, u32), Failure> {
+async fn restore(link: &Arc<Link>, member: &Member) -> Result<(Arc<Wires>, u32), Failure> {
     let open = match &*link.state().borrow() {
         State::Open(wires) => Some(wires.clone()),
         _ => None,
@@ -82,55 +109,41 @@ async fn restore(link: &Link, member: &Member) -> Result<(Arc<Wires>, u32), Fail
             Err(_) => {}
         }
     }
-    let connecting = timeout(link.timing.connect, connect(link)).await;
-    let wires = Arc::new(connecting.map_err(|_| Failure::Late(link.timing.connect))??);
-    // The first call may have to wait for what others have sent before; the second shows how fast Redis is.
-    beat(link, &wires, member, link.timing.connect).await?;
-    let instances = beat(link, &wires, member, link.timing.deadline).await?;
-    advise(link, &wires).await;
-    Ok((wires, instances))
-}
-
-async fn connect(link: &Link) -> Result<Wires, Failure> {
-    // Deadlines are ours, for a command and what is sent again after it together.
-    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-    let client = link.servers.primary(link.timing.connect).await?;
-    let mut lines = Vec::new();
-    for _ in 0..link.connections {
-        lines.push(client.get_multiplexed_async_connection_with_config(&config).await?);
-    }
-    link.servers.check(lines.first().cloned()).await?;
-    let mut load = Cmd::new();
-    load.arg("SCRIPT").arg("LOAD").arg(script::SOURCE);
-    match send(lines.first().cloned(), load).await? {
-        Value::BulkString(hash) => Ok(Wires { lines, script: String::from_utf8_lossy(&hash).into_owned() }),
-        _ => Err(Failure::Odd("it answered SCRIPT LOAD with no hash".into())),
+    let wires = Arc::new(dial::connect(link).await?);
+    match join(link, &wires, member).await {
+        Err(barred @ Failure::OtherSecret { .. }) => Err(barred),
+        // In a cluster it is one node that cannot tell; the others go on with whoever had joined.
+        Err(failure) if wires.shards.is_some() && is_up(link) => {
+            if let Ok(node) = home(link, &wires) {
+                node.shut(failure.to_string().into());
+            }
+            Ok((wires, link.numbers.instances()))
+        }
+        joined => joined.map(|instances| (wires, instances)),
     }
 }
 
-/// Warns of a server that may drop what clients owe. One that keeps its settings to itself is not asked twice.
-async fn advise(link: &Link, wires: &Wires) {
-    let mut info = Cmd::new();
-    info.arg("INFO").arg("memory");
-    let answer = timeout(link.timing.deadline, send(wires.lines.last().cloned(), info)).await;
-    let Ok(Ok(Value::BulkString(text))) = answer else { return };
-    let text = String::from_utf8_lossy(&text);
-    let setting = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let (Some(most), Some(policy)) = (setting("maxmemory"), setting("maxmemory_policy")) else { return };
-    if most != "0" && policy != "noeviction" {
-        let advice = &format!(
-            "Redis forgets what clients owe when its memory is full, because its maxmemory-policy is {policy}; set it to noeviction"
-        );
-        link.tell(StoreChange::Advice { advice });
-    }
+fn is_up(link: &Link) -> bool {
+    matches!(&*link.state().borrow(), State::Up(_))
+}
+
+/// The first call may have to wait for what others have sent before; the second shows how fast Redis is.
+async fn join(link: &Link, wires: &Wires, member: &Member) -> Result<u32, Failure> {
+    beat(link, wires, member, link.timing.connect).await?;
+    beat(link, wires, member, link.timing.deadline).await
+}
+
+/// Where instances say that they live.
+fn home<'w>(link: &Link, wires: &'w Wires) -> Result<&'w Arc<Node>, Failure> {
+    wires.node(|| link.names.secret().into_bytes())
 }
 
 /// Shows signs of life until the connections are given up.
 async fn live(link: &Arc<Link>, wires: &Arc<Wires>, member: &Member) {
     let (mut state, mut renewals) = (link.state(), Renewals::due());
-    while matches!(&*state.borrow_and_update(), State::Up(_)) {
-        if let Err(failure) = renewals.go_on(link, wires).await {
-            link.note(wires, Some(&failure));
+    while matches!(&*state.borrow_and_update(), State::Up(up) if up.is_whole()) {
+        if let Err((node, failure)) = renewals.go_on(link, wires).await {
+            link.note(wires, &node, Some(&failure));
             continue;
         }
         if timeout(BEAT, state.changed()).await.is_ok() {
@@ -142,7 +155,10 @@ async fn live(link: &Arc<Link>, wires: &Arc<Wires>, member: &Member) {
                 link.give_units(link.leases.idle());
             }
             Err(failure @ Failure::OtherSecret { .. }) => return refuse(link, failure),
-            Err(failure) => link.note(wires, Some(&failure)),
+            Err(failure) => match home(link, wires) {
+                Ok(node) => link.note(wires, node, Some(&failure)),
+                Err(_) => return,
+            },
         }
     }
 }
@@ -156,7 +172,8 @@ async fn beat(link: &Link, wires: &Wires, member: &Member, deadline: Duration) -
         .arg(link.names.secret())
         .arg(link.names.instances());
     join.arg(&member.fingerprint).arg(&member.name).arg(LIFE.as_millis() as u64);
-    let answer = timeout(deadline, send(wires.lines.last().cloned(), join)).await;
+    let line = home(link, wires)?.lines.last().cloned();
+    let answer = timeout(deadline, send(line, join)).await;
     let Value::Array(answer) = answer.map_err(|_| Failure::Late(deadline))?? else {
         return Err(Failure::Odd("it answered a sign of life with no list".into()));
     };

@@ -3,6 +3,7 @@
 mod access;
 mod advance;
 mod call;
+mod dial;
 mod failure;
 mod holdings;
 mod keeper;
@@ -15,8 +16,11 @@ mod refusals;
 mod script;
 mod servers;
 mod settings;
+mod shards;
+mod split;
 mod tenant;
 mod timing;
+mod wires;
 
 pub use numbers::RedisStatus;
 pub use settings::RedisBuilder;
@@ -95,6 +99,16 @@ impl RedisStore {
     ) -> RedisBuilder {
         let urls = urls.into_iter().map(Into::into).collect();
         RedisBuilder::new(Address::Sentinels { name: name.into(), urls })
+    }
+
+    /// A store in a cluster, some of whose nodes are named: `redis://host:6379` each. The others, and who has which keys, are
+    /// found out from them, and again when that changes. All nodes are entered by the login and TLS of the first one.
+    ///
+    /// All limits of a client lie with one node, and those that clients share each with one. A request with several is
+    /// decided by one after the other, within one deadline: what is shared is reserved first, and given back where a later
+    /// one refuses.
+    pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> RedisBuilder {
+        RedisBuilder::new(Address::Cluster { urls: urls.into_iter().map(Into::into).collect() })
     }
 
     fn of(link: Link) -> Self {

@@ -1,12 +1,12 @@
 //! What the keys in Redis are called.
 
-use crate::{Key, Place};
+use crate::Place;
 
 /// Names keys: a prefix, and then letters and digits alone, whatever clients call themselves.
 ///
-/// What is counted for a client is `prefix{client}limit`, and for all of them `prefix{limit}`. The braces are Redis
-/// Cluster's hash tag: all limits of a client lie on one node. With the default prefix a name has 29 bytes, which take
-/// 32 of Redis's memory; with one letter more it would be 40.
+/// What is counted for a client is `prefix{crowd}clientlimit`, and for all of them `prefix{limit}`. The braces are Redis
+/// Cluster's hash tag: all limits of a client, on all routes, lie on one node. With the default prefix a name has 29 bytes,
+/// which take 32 of Redis's memory; with one letter more it would be 40.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     prefix: String,
@@ -14,8 +14,10 @@ pub(super) struct Names {
 
 /// The digits that six bits are written in.
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// Digits of a client: 96 bits, of which two live clients out of a billion share all with odds of 2^-37.
-const CLIENT: u32 = 16;
+/// Digits of a client: 96 bits, of which two live clients out of a billion share all with odds of 2^-37. The first ones are
+/// its crowd.
+const CROWD: u32 = 4;
+const CLIENT: u32 = 12;
 /// Digits of a limit: 48 bits, because a policy has few.
 const LIMIT: u32 = 8;
 
@@ -30,14 +32,16 @@ impl Names {
 
     /// Where a limit is counted at a place.
     pub(super) fn at(&self, place: Place, limit: u64) -> Vec<u8> {
-        let mut name = Vec::with_capacity(self.prefix.len() + (CLIENT + LIMIT) as usize + 2);
+        let mut name = Vec::with_capacity(self.prefix.len() + (CROWD + CLIENT + LIMIT) as usize + 2);
         name.extend_from_slice(self.prefix.as_bytes());
         name.push(b'{');
         let limit = u128::from(limit) << 64;
         match place {
-            Place::Client(Key { hi, lo }) => {
-                spell(&mut name, u128::from(hi) << 64 | u128::from(lo), CLIENT);
+            Place::Client(key) => {
+                spell(&mut name, u128::from(key.crowd()) << 104, CROWD);
                 name.push(b'}');
+                // What is not in the crowd: 40 bits, and of the other half the first 32.
+                spell(&mut name, u128::from(key.hi >> 24) << 88 | u128::from(key.lo) << 24, CLIENT);
                 spell(&mut name, limit, LIMIT);
             }
             Place::Shared(_) => {
@@ -53,9 +57,9 @@ impl Names {
         format!("{}secret", self.prefix)
     }
 
-    /// Where instances say that they live.
+    /// Where instances say that they live. The hash tag lays it beside the fingerprint.
     pub(super) fn instances(&self) -> String {
-        format!("{}instances", self.prefix)
+        format!("{0}instances{{{0}secret}}", self.prefix)
     }
 }
 

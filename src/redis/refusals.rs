@@ -104,6 +104,18 @@ impl Refusals {
         Some(readings)
     }
 
+    /// Whether a list is refused for sure, though not all of its readings may be known.
+    pub(super) fn refuse(&self, charges: &[Charge]) -> bool {
+        let now = self.timeline.now();
+        let refuses = |charge: &Charge| self.reading(charge, now).is_some_and(|said| !said.is_allowed());
+        !self.sets.is_empty() && charges.iter().any(|charge| !charge.shadow && refuses(charge))
+    }
+
+    /// The time by which refusals age, in nanoseconds.
+    pub(super) fn now(&self) -> u64 {
+        self.timeline.now()
+    }
+
     fn reading(&self, charge: &Charge, now: u64) -> Option<Reading> {
         let set = self.set(charge)?;
         let known = set.lock().iter().flatten().find(|known| known.is_of(charge)).copied()?;

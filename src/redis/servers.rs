@@ -12,6 +12,8 @@ pub(super) enum Servers {
     One(Client),
     /// Sentinels know the primary, by its name.
     Named { name: String, sentinels: Vec<Client>, access: Access },
+    /// Nodes of a cluster know all others.
+    Cluster { seeds: Vec<Client>, access: Access },
 }
 
 impl Servers {
@@ -19,6 +21,7 @@ impl Servers {
     pub(super) async fn primary(&self, patience: Duration) -> Result<Client, Failure> {
         let (name, sentinels, access) = match self {
             Self::One(client) => return Ok(client.clone()),
+            Self::Cluster { .. } => return Err(Failure::Odd("a cluster has several primaries".into())),
             Self::Named { name, sentinels, access } => (name, sentinels, access),
         };
         let share = patience / u32::try_from(sentinels.len()).unwrap_or(u32::MAX).max(1);
@@ -38,9 +41,21 @@ impl Servers {
         }))
     }
 
+    pub(super) const fn are_cluster(&self) -> bool {
+        matches!(self, Self::Cluster { .. })
+    }
+
+    /// A node that another one has told of.
+    pub(super) fn told(&self, by: &Client, host: String, port: u16) -> RedisResult<Client> {
+        match self {
+            Self::Named { access, .. } | Self::Cluster { access, .. } => access.told(by, host, port),
+            Self::One(client) => Ok(client.clone()),
+        }
+    }
+
     /// Whether a connection leads to one that decides. Sentinels may name a primary that has just been replaced.
     pub(super) async fn check(&self, line: Option<MultiplexedConnection>) -> Result<(), Failure> {
-        if matches!(self, Self::One(_)) {
+        if !matches!(self, Self::Named { .. }) {
             return Ok(());
         }
         let mut role = Cmd::new();

@@ -19,6 +19,7 @@ pub struct RedisBuilder {
 pub(super) enum Address {
     Url(String),
     Sentinels { name: String, urls: Vec<String> },
+    Cluster { urls: Vec<String> },
 }
 
 const LONGEST: Duration = Duration::from_secs(60);
@@ -209,6 +210,19 @@ impl Address {
                 let apart = Access { certificates: access.certificates.clone(), ..Access::default() };
                 let sentinels: Vec<_> = urls.iter().map(|url| apart.client(url)).collect::<Result<_, _>>()?;
                 Ok(Servers::Named { name, sentinels, access })
+            }
+            Self::Cluster { urls } if urls.is_empty() => {
+                Err("no node of the cluster is named; name one at least".to_owned())
+            }
+            Self::Cluster { urls } => {
+                let seeds: Vec<_> = urls.iter().map(|url| access.client(url)).collect::<Result<_, _>>()?;
+                let info = seeds.first().map(|seed| seed.get_connection_info().redis_settings());
+                if info.is_some_and(|info| info.db() != 0) {
+                    return Err("a cluster has one database; leave the number out".to_owned());
+                }
+                // The others are entered as the first one is.
+                let access = info.map_or_else(Access::default, |info| access.like(info));
+                Ok(Servers::Cluster { seeds, access })
             }
         }
     }

@@ -4,9 +4,11 @@ use super::{
     failure::Failure,
     holdings::{Kept, Listed},
     line::send,
-    link::{Link, Wires},
+    link::Link,
+    shards::slot,
+    wires::{Node, Wires},
 };
-use crate::{Slot, StoreChange};
+use crate::{Place, Slot, StoreChange};
 use redis::{Cmd, Value};
 use std::sync::Arc;
 use tokio::{
@@ -49,7 +51,8 @@ impl Drop for Tenant {
     fn drop(&mut self) {
         self.link.holdings.leave(self.name);
         for slot in &self.slots {
-            self.link.give_back(slot, self.name);
+            let member = self.link.holdings.member(self.name);
+            self.link.give_back(slot.key.clone(), slot.place, member);
         }
     }
 }
@@ -59,15 +62,16 @@ const BATCH: usize = 100;
 
 impl Link {
     /// Gives a slot back. Nobody waits for the answer: where it is lost, the slot is kept for its life.
-    fn give_back(self: &Arc<Self>, slot: &Kept, name: u64) {
+    pub(super) fn give_back(self: &Arc<Self>, key: Vec<u8>, place: Place, member: [u8; 16]) {
         let Ok(wires) = self.wires() else { return };
+        let Ok(node) = wires.node(|| key.clone()).cloned() else { return };
         if self.numbers.is_crowded() {
             return self.numbers.lost();
         }
         let _runtime = self.runtime.get().map(Handle::enter);
-        let (link, line) = (self.clone(), wires.line(Some(slot.place)));
+        let (link, line) = (self.clone(), node.line(Some(place)));
         let mut command = Cmd::new();
-        command.arg("ZREM").arg(&slot.key).arg(&self.holdings.member(name));
+        command.arg("ZREM").arg(&key).arg(&member);
         let gone = timeout(self.timing.deadline, send(line, command));
         self.set_off(async move {
             let _flight = link.numbers.flight();
@@ -78,24 +82,41 @@ impl Link {
     }
 
     /// Shows that all that is held is still needed. What others were given meanwhile is counted again as soon as there is
-    /// room.
-    async fn renew(self: &Arc<Self>, wires: &Wires) -> Result<(), Failure> {
-        for batch in self.holdings.list().chunks(BATCH) {
-            let deadline = self.timing.deadline;
-            let answer = timeout(deadline, send(wires.line(None), self.renewal(batch))).await;
-            let Value::Array(answers) = answer.map_err(|_| Failure::Late(deadline))?? else {
-                return Err(Failure::Odd("it answered a renewal with no list".into()));
-            };
-            for (listed, answer) in batch.iter().zip(answers) {
-                let (name, _, kept) = listed;
-                if !self.holdings.note(listed, answer != Value::Int(0)) {
-                    // Given back meanwhile; which of the two Redis heard first nobody knows.
-                    self.give_back(kept, *name);
-                }
+    /// room. Where a node fails, the others are gone on with.
+    async fn renew(self: &Arc<Self>, wires: &Wires) -> Result<(), (Arc<Node>, Failure)> {
+        let (mut held, mut failed) = (self.holdings.list(), None);
+        // One script for the keys of one hash slot, in a cluster.
+        let home = |listed: &Listed| wires.shards.as_ref().map(|_| slot(&listed.2.key));
+        held.sort_by_key(home);
+        for batch in held.chunk_by(|one, next| home(one) == home(next)).flat_map(|same| same.chunks(BATCH)) {
+            let key = batch.first().map_or_else(Vec::new, |(_, _, kept)| kept.key.clone());
+            let Ok(node) = wires.node(|| key) else { continue };
+            if failed.as_ref().is_some_and(|(failed, _)| Arc::ptr_eq(failed, node)) {
+                continue;
+            }
+            if let Err(failure) = self.renew_at(node, batch).await {
+                failed = Some((node.clone(), failure));
             }
         }
         if let Some(permits) = self.holdings.newly_uncounted() {
             self.tell(StoreChange::PermitsLost { permits });
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn renew_at(self: &Arc<Self>, node: &Node, batch: &[Listed]) -> Result<(), Failure> {
+        let deadline = self.timing.deadline;
+        let answer = timeout(deadline, send(node.line(None), self.renewal(batch))).await;
+        let Value::Array(answers) = answer.map_err(|_| Failure::Late(deadline))?? else {
+            return Err(Failure::Odd("it answered a renewal with no list".into()));
+        };
+        for (listed, answer) in batch.iter().zip(answers) {
+            let (name, _, kept) = listed;
+            if !self.holdings.note(listed, answer != Value::Int(0)) {
+                // Given back meanwhile; which of the two Redis heard first nobody knows.
+                let member = self.holdings.member(*name);
+                self.give_back(kept.key.clone(), kept.place, member);
+            }
         }
         Ok(())
     }
@@ -125,7 +146,11 @@ impl Renewals {
     }
 
     /// Shows it three times in the life of a slot.
-    pub(super) async fn go_on(&mut self, link: &Arc<Link>, wires: &Wires) -> Result<(), Failure> {
+    pub(super) async fn go_on(
+        &mut self,
+        link: &Arc<Link>,
+        wires: &Wires,
+    ) -> Result<(), (Arc<Node>, Failure)> {
         if Instant::now() < self.0 {
             return Ok(());
         }

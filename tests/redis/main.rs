@@ -1,9 +1,10 @@
 //! Counting in Redis: against an exact model, what goes wrong in the server, and what becomes of requests without it.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, unreachable_pub)]
 
-#[cfg(feature = "axum")]
 mod cluster;
 mod counting;
+#[cfg(feature = "axum")]
+mod example;
 mod leases;
 mod model;
 mod outage;

@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 use tidegate::{
-    Charge, Identity, Limit, Limiter, ManualClock, Op, Place, Policy, Quota, Rate, Reading, Rule, Store,
-    StoreFuture,
+    Charge, Identity, Limit, Limiter, ManualClock, Op, Place, Policy, Quota, Rate, Reading, RedisBuilder,
+    Rule, Store, StoreFuture,
 };
 use tokio::runtime::Runtime;
 
@@ -159,14 +159,14 @@ fn interval(rate: Rate) -> u128 {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+pub enum Step {
     Charge(Vec<(usize, Op, bool)>),
     Rate(usize, Rate, u32),
     Forward(u64),
     Back(u64),
 }
 
-fn rate() -> impl Strategy<Value = Rate> {
+pub fn rate() -> impl Strategy<Value = Rate> {
     let second = 1_000_000_000;
     let intervals = vec![100, 1_000, 999_999, second, 10 * second, 70 * second + 1, 86_400 * second + 12_345];
     (select(intervals), select(vec![3u64, 4, 5, 10, 50])).prop_map(|(interval, burst)| {
@@ -186,7 +186,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> impl Strategy<Value = Step> {
     let micros = || prop_oneof![0..3u64, 0..20_000_000u64, 0..1_000_000_000_000u64];
     let places: Vec<_> = (0..5usize).collect();
     let charges = proptest::sample::subsequence(places, 1..=5).prop_flat_map(|places| {
@@ -200,10 +200,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn check(runtime: &Runtime, server: &Server, case: u32, rates: &[Rate], steps: &[Step]) {
+pub fn check(runtime: &Runtime, store: RedisBuilder, case: u32, rates: &[Rate], steps: &[Step]) {
     let clock = ManualClock::new();
     clock.advance(Duration::from_secs(1_700_000_000));
-    let store = stage::store(server).prefix(format!("{case}:")).clock(clock.clone()).build().unwrap();
+    let store = store.prefix(format!("{case}:")).clock(clock.clone()).build().unwrap();
     let _limiter = runtime.block_on(stage::limiter(&store, Policy::per_client(Quota::per_second(1))));
     let mut charges = charges();
     for (charge, rate) in charges.iter_mut().zip(rates) {
@@ -245,7 +245,7 @@ fn the_store_agrees_with_the_model() {
     let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(rates in vec(rate(), 5), steps in vec(step(), 1..80))| {
         case.set(case.get() + 1);
-        check(&runtime, &server, case.get(), &rates, &steps);
+        check(&runtime, stage::store(&server), case.get(), &rates, &steps);
     });
 }
 

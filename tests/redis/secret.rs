@@ -90,6 +90,6 @@ async fn instances_know_how_many_they_are() {
         stores.push((store, limiter));
     }
     // Signs of life are for three seconds.
-    let life: u64 = server.say("PTTL tg:instances").parse().unwrap();
+    let life: u64 = server.say("PTTL tg:instances{tg:secret}").parse().unwrap();
     assert!(Duration::from_millis(life) <= Duration::from_secs(3));
 }

@@ -127,7 +127,87 @@ impl Server {
 
     /// The keys of what is counted.
     pub fn counts(&self) -> Vec<String> {
-        self.keys().into_iter().filter(|key| key.contains('{')).collect()
+        self.keys().into_iter().filter(|key| key.contains(":{")).collect()
+    }
+}
+
+/// Six servers that share the keys: three primaries, and a replica of each.
+pub struct Cluster {
+    pub nodes: Vec<Server>,
+}
+
+/// How long a node is silent before others take it for dead, in milliseconds.
+const SILENCE: &str = "500";
+
+impl Cluster {
+    pub fn start() -> Self {
+        let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", SILENCE];
+        // Who has lost one node goes on with the others; and the machine may be slow.
+        let more = ["--cluster-require-full-coverage", "no", "--cluster-replica-validity-factor", "0"];
+        let settings = [settings, more].concat();
+        // The port of the bus is greater by 10,000.
+        let node = |_| Server::somewhere(|port| Server::on(port.min(port % 20_000 + 20_000), &settings));
+        let cluster = Self { nodes: (0..6).map(node).collect() };
+        for (number, node) in cluster.nodes.iter().enumerate() {
+            node.say(&format!("CLUSTER SET-CONFIG-EPOCH {}", number + 1));
+            node.say(&format!("CLUSTER MEET 127.0.0.1 {}", cluster.nodes[0].port));
+        }
+        for (number, node) in cluster.nodes[..3].iter().enumerate() {
+            let slots = (0..16_384).filter(|slot| slot * 3 / 16_384 == number).map(|slot| slot.to_string());
+            node.say(&format!("CLUSTER ADDSLOTS {}", slots.collect::<Vec<_>>().join(" ")));
+        }
+        for node in &cluster.nodes {
+            until(|| node.say("CLUSTER INFO").contains("cluster_known_nodes:6"));
+        }
+        for (number, node) in cluster.nodes[3..].iter().enumerate() {
+            until(|| node.say(&format!("CLUSTER REPLICATE {}", cluster.nodes[number].id())) == "OK");
+        }
+        for (number, node) in cluster.nodes.iter().enumerate() {
+            until(|| node.say("CLUSTER INFO").contains("cluster_state:ok"));
+            // All know who follows whom, and what there is has been copied.
+            until(|| {
+                node.say("CLUSTER NODES").matches(" slave ").count()
+                    + node.say("CLUSTER NODES").matches("myself,slave").count()
+                    == 3
+            });
+            if number >= 3 {
+                until(|| node.say("INFO replication").contains("master_link_status:up"));
+            }
+        }
+        cluster
+    }
+
+    pub fn store(&self) -> RedisBuilder {
+        RedisStore::cluster(self.nodes[..3].iter().map(Server::url))
+            .deadline(Duration::from_secs(30))
+            .connect_timeout(Duration::from_secs(30))
+    }
+
+    /// The number of the primary that has a key.
+    pub fn home(&self, key: &str) -> usize {
+        let slot: usize = self.nodes[0].say(&format!("CLUSTER KEYSLOT {key}")).parse().unwrap();
+        slot * 3 / 16_384
+    }
+
+    /// The keys of what is counted, with all primaries.
+    pub fn counts(&self) -> Vec<String> {
+        self.nodes[..3].iter().flat_map(Server::counts).collect()
+    }
+}
+
+impl Server {
+    pub fn id(&self) -> String {
+        self.say("CLUSTER MYID")
+    }
+}
+
+/// Waits for what comes by itself, and is an error if it does not come within half a minute.
+#[track_caller]
+pub fn until(mut is_so: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(30), "it does not come");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
