@@ -264,7 +264,7 @@ pub(super) struct HeaderOf {
 #[serde(deny_unknown_fields)]
 pub(super) struct AddToList {
     #[schema(inline)]
-    list: super::lists::Named,
+    list: Named,
     /// Such as `192.0.2.7` and `10.0.0.0/8`.
     #[schema(nullable = false, min_items = 1, max_items = 1_000)]
     networks: Option<Vec<Network>>,
@@ -290,3 +290,11 @@ struct ClientId(String);
 #[derive(Deserialize, ToSchema)]
 #[schema(pattern = r"^[\s\S]+$")]
 struct Key(String);
+
+/// Which list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Named {
+    Allow,
+    Block,
+}

@@ -3,7 +3,7 @@
 use super::{
     Office,
     asked::{Asked, only, text},
-    bodies::AddToList,
+    bodies::{AddToList, Named},
     problem::Problem,
     views::{EntryView, ListsView},
     whom::the_only,
@@ -14,10 +14,8 @@ use axum::{
     extract::{Request, State},
     http::StatusCode,
 };
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use utoipa::ToSchema;
 
 /// What is on the lists. Whoever is on both is refused.
 #[utoipa::path(
@@ -101,14 +99,6 @@ pub(super) async fn delete(
     }
     office.tell(&asked.actor, "delete from list", list.name(), Some(&EntryView::from(&old)), None::<&()>);
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Which list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Named {
-    Allow,
-    Block,
 }
 
 impl Named {

@@ -5,7 +5,7 @@ use super::{
     asking::{Asking, Standing, Stop, matched_path, path},
     grants::Known,
     held::Outcome,
-    line::Sleep,
+    timer::Sleep,
 };
 use crate::{
     Charge, Op, Place, Rate, RequestHead,

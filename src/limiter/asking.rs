@@ -4,9 +4,9 @@
 
 use super::{
     Charged, Inner,
+    demands::Demands,
     grades::Rates,
     grants::{Denied, Granted, Known, Lookup},
-    held::Demands,
 };
 use crate::{
     Identity, Key, Place, RequestHead,
@@ -211,7 +211,8 @@ impl<'a> Asking<'a> {
             }
         }
         let before = charged.asked.len();
-        match self.inner.overridden(granted, self.head.headers(), is_news)? {
+        let overridden = self.inner.overridden(granted, self.head.headers(), is_news);
+        match overridden.map_err(Stop::Refused)? {
             None => {
                 charged.registered.push((rule.number, key));
                 self.collect_limits(rule, granted.client, Some(granted), charged)?;

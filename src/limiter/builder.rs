@@ -1,6 +1,6 @@
 use super::{
     Engine, Grants, Inner, Limiter, Remote,
-    line::{Sleep, Timer},
+    timer::{Sleep, Timer},
 };
 use crate::{
     BuildError, Clients, Event, Joining, ManualClock, Mistake, Observe, Policy, StoreDown,

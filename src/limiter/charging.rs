@@ -6,8 +6,9 @@ pub use future::ChargeFuture;
 
 use super::{
     ChargeError, Charged, Limiter, Pending,
+    demands::Demands,
     grants::{Granted, Lookup, Outcome},
-    held::{Demands, Outcome as Held},
+    held::Outcome as Held,
 };
 use crate::{
     Decision, Grant, Identity, Key, Op,

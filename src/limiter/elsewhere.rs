@@ -4,7 +4,7 @@ use super::{
     Charged, Inner,
     engine::Engine,
     held::Held,
-    line::{Sleep, Timer},
+    timer::{Sleep, Timer},
 };
 use crate::{
     Occupied, OccupiedFuture, Slot, StoreDown, StoreError,

@@ -8,9 +8,8 @@ mod tests;
 
 use super::{
     Charged, Inner,
-    asking::Stop,
     grades::{Grades, Rates},
-    news::Readers,
+    readers::Readers,
 };
 use crate::{
     Grant, Identity, Key, Rate, Rejection, StoreError,
@@ -325,15 +324,15 @@ impl Inner {
         granted: &Granted,
         headers: &HeaderMap,
         is_news: bool,
-    ) -> Result<Option<Granted>, Stop> {
+    ) -> Result<Option<Granted>, Reason> {
         match self.grants.as_ref().and_then(|grants| grants.office.override_of(headers)) {
             None => Ok(None),
-            Some(wanted) => self.override_with(granted, wanted, is_news).map(Some).map_err(|refused| {
-                Stop::Refused(match refused {
+            Some(wanted) => {
+                self.override_with(granted, wanted, is_news).map(Some).map_err(|refused| match refused {
                     Refused::Client => Reason::OverrideNotAllowed,
                     Refused::Value(detail) => Reason::BadOverride { detail },
                 })
-            }),
+            }
         }
     }
 

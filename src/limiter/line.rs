@@ -1,19 +1,13 @@
 //! Requests that wait for a permit.
 
-use super::{Charged, Inner, held::Demands, news::News};
+use super::{Charged, Inner, demands::Demands, news::News, timer::Sleep};
 use crate::permit::Waiting;
 use std::{
     fmt, mem,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
-
-/// Is ready after a time.
-pub(crate) type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-pub(crate) type Timer = Arc<dyn Fn(Duration) -> Sleep + Send + Sync>;
 
 /// A request in line: it holds no permit and has been charged nothing.
 pub(super) struct Line {

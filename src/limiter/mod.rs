@@ -11,6 +11,7 @@ mod charge_error;
 mod charging;
 mod client;
 mod decision;
+mod demands;
 mod elsewhere;
 mod engine;
 mod fallback;
@@ -24,9 +25,11 @@ mod metered;
 mod news;
 #[cfg(feature = "pace")]
 mod pacing;
+mod readers;
 mod rejected;
 mod report;
 mod sole;
+mod timer;
 
 pub(crate) use admit::Admission;
 #[cfg(feature = "pace")]
@@ -89,7 +92,7 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     /// Where permits are counted, if any limit is on concurrency.
     permits: Option<permit::Permits>,
-    timer: Option<line::Timer>,
+    timer: Option<timer::Timer>,
     bans: Option<Bans>,
     pub(crate) grants: Option<Arc<Grants>>,
     observers: Arc<[Arc<dyn Observe>]>,

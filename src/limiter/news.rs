@@ -4,47 +4,19 @@
 
 use super::{
     Inner,
+    demands::Stake,
     grants::{Granted, Grants, Looked, Lookup},
-    held::Stake,
-    line::Sleep,
+    readers::Reader,
+    timer::Sleep,
 };
-use crate::{Key, registry::Who};
+use crate::registry::Who;
 use smallvec::SmallVec;
 use std::{
-    collections::HashMap,
-    fmt,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::SystemTime,
 };
-
-/// Who is to be woken by changes to which clients.
-#[derive(Default)]
-pub(crate) struct Readers {
-    all: Mutex<(u64, HashMap<u64, Reader>)>,
-}
-
-struct Reader {
-    clients: SmallVec<[Key; 1]>,
-    waker: Waker,
-}
-
-impl Readers {
-    /// Wakes those that wait by what a client was granted, or all.
-    pub(super) fn wake(&self, client: Option<Key>) {
-        // Woken once the lock is free: what a waker does is not ours.
-        let concerns = |reader: &&Reader| client.is_none_or(|client| reader.clients.contains(&client));
-        let wakers: Vec<_> = self.locked(|(_, readers)| {
-            readers.values().filter(concerns).map(|reader| reader.waker.clone()).collect()
-        });
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    fn locked<T>(&self, act: impl FnOnce(&mut (u64, HashMap<u64, Reader>)) -> T) -> T {
-        act(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 /// What one request that waits knows of what its clients were granted.
 #[derive(Default)]
@@ -160,11 +132,5 @@ impl Inner {
             stake.keys.iter().for_each(|key| permits.set_own(*key, granted.max_concurrent));
         }
         granted.until
-    }
-}
-
-impl fmt::Debug for Readers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Readers").finish_non_exhaustive()
     }
 }

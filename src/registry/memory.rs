@@ -1,16 +1,15 @@
 //! The embedded registry.
 
 #[cfg(feature = "journal")]
-use super::journal::{Entry, Journal};
+use super::journal::{self, Entry, Journal, JournalError};
 
 use super::{
     BeforeAfter, Changed, ClientChange, ClientPage, ClientRecord, KeyHash, Registry, RegistryAnswer,
-    RegistryError, TierChange, Tiers, Watcher,
+    RegistryError, TierChange, Tiers, Watcher, state::State,
 };
 #[cfg(feature = "journal")]
-use std::borrow::Cow;
+use std::{borrow::Cow, path::Path};
 use std::{
-    collections::{BTreeMap, HashMap},
     fmt,
     ops::Bound,
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -25,56 +24,13 @@ pub struct MemoryRegistry {
     shared: Arc<Shared>,
 }
 
-pub(super) struct Shared {
+struct Shared {
     state: RwLock<State>,
     /// Changes are made one after the other; whoever changes holds this.
     writer: Mutex<()>,
     watchers: RwLock<Vec<Watcher>>,
     #[cfg(feature = "journal")]
-    pub(super) journal: Option<Journal>,
-}
-
-#[derive(Default)]
-#[cfg_attr(feature = "journal", derive(Clone))]
-pub(super) struct State {
-    pub(super) records: BTreeMap<Arc<str>, Arc<ClientRecord>>,
-    pub(super) owners: HashMap<KeyHash, Arc<str>>,
-    /// How many records are of clients that came uninvited.
-    pub(super) uninvited: usize,
-    pub(super) tiers: Arc<Tiers>,
-    /// Whether they were set, and not only begun with.
-    #[cfg(feature = "journal")]
-    pub(super) tiers_set: bool,
-}
-
-impl State {
-    /// Puts a record in place of another, or removes it.
-    pub(super) fn put(&mut self, id: &str, record: Option<Arc<ClientRecord>>) -> Option<Arc<ClientRecord>> {
-        let id: Arc<str> = id.into();
-        let old = match &record {
-            Some(record) => self.records.insert(id.clone(), record.clone()),
-            None => self.records.remove(&id),
-        };
-        if let Some(old) = &old {
-            self.uninvited -= usize::from(old.uninvited);
-            for hash in old.key_hashes() {
-                self.owners.remove(&hash);
-            }
-        }
-        if let Some(record) = &record {
-            self.uninvited += usize::from(record.uninvited);
-            self.owners.extend(record.key_hashes().map(|hash| (hash, id.clone())));
-        }
-        old
-    }
-
-    fn set_tiers(&mut self, tiers: Arc<Tiers>) {
-        self.tiers = tiers;
-        #[cfg(feature = "journal")]
-        {
-            self.tiers_set = true;
-        }
-    }
+    journal: Option<Journal>,
 }
 
 impl MemoryRegistry {
@@ -100,14 +56,9 @@ impl MemoryRegistry {
     }
 
     #[cfg(feature = "journal")]
-    pub(super) fn kept_in(journal: Option<Journal>, state: State) -> Self {
+    fn kept_in(journal: Option<Journal>, state: State) -> Self {
         let (writer, watchers) = (Mutex::new(()), RwLock::new(Vec::new()));
         Self { shared: Arc::new(Shared { state: RwLock::new(state), writer, watchers, journal }) }
-    }
-
-    #[cfg(feature = "journal")]
-    pub(super) const fn shared(&self) -> &Arc<Shared> {
-        &self.shared
     }
 
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
@@ -149,6 +100,38 @@ impl MemoryRegistry {
         self.write(|state| state.set_tiers(new.clone()));
         self.tell(&Changed::Tiers);
         Ok(Made { found: (old, new), kept })
+    }
+}
+
+#[cfg(feature = "journal")]
+impl MemoryRegistry {
+    /// The registry in a file, which is created if there is none, with a file `<path>.lock` beside it: only one process
+    /// may have it open, and only once.
+    ///
+    /// What was answered before a crash is there. What was not may be there as well, or be missing.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or written, is open elsewhere, is something else or is damaged; the error then says what
+    /// is intact, and nothing was changed.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, JournalError> {
+        Self::open_with_tiers(path, Tiers::new())
+    }
+
+    /// The same with these tiers, as long as none were set in the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with_tiers(path: impl AsRef<Path>, tiers: Tiers) -> Result<Self, JournalError> {
+        let start = State { tiers: Arc::new(tiers), ..State::default() };
+        let (journal, opened, state) = journal::open(path.as_ref(), start)?;
+        let registry = Self::kept_in(Some(journal), state);
+        if let Some(journal) = &registry.shared.journal {
+            let shared = Arc::downgrade(&registry.shared);
+            journal.start(opened, move |also| shared.upgrade().map(|shared| shared.snapshot(also)))?;
+        }
+        Ok(registry)
     }
 }
 
@@ -215,10 +198,10 @@ impl Shared {
     }
 
     /// All that there is, and what else is found while no change is made.
-    pub(super) fn snapshot<T>(&self, also: impl FnOnce() -> T) -> (State, T) {
+    fn snapshot(&self, also: &mut dyn FnMut()) -> State {
         let _alone = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner).clone();
-        (state, also())
+        also();
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

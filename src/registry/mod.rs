@@ -20,6 +20,7 @@ mod office;
 mod overrides;
 mod patch;
 mod record;
+mod state;
 mod tier;
 mod time;
 mod unknown;

@@ -4,7 +4,7 @@
 mod tests;
 
 use super::{
-    super::memory::State,
+    super::state::State,
     JournalError,
     entry::{self, Entry, MAGIC, Read, START},
     lock::{beside, directory},
@@ -19,7 +19,7 @@ use std::{
 
 /// A journal that changes can be appended to.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(in super::super) struct Opened {
     pub(super) file: File,
     pub(super) path: PathBuf,
     /// The number of the next change.

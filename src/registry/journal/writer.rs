@@ -1,7 +1,8 @@
 //! The thread that writes, and those who wait for it.
 
 use super::{
-    super::{RegistryAnswer, RegistryError, memory::Shared},
+    super::{RegistryAnswer, RegistryError, state::State},
+    JournalError,
     entry::{self, Entry},
     file::{self, Opened},
     lock::Lock,
@@ -9,7 +10,7 @@ use super::{
 use std::{
     io::{self, Write},
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
     thread::{self, JoinHandle},
 };
@@ -55,13 +56,20 @@ impl Journal {
         Self { queue, thread: Mutex::default(), lock: Arc::new(lock) }
     }
 
-    /// Starts to write.
-    pub(super) fn start(&self, opened: Opened, shared: Weak<Shared>) -> io::Result<()> {
+    /// Starts to write. `snapshot` is all that there is, unless nobody needs it any more; while it is taken, no change is made
+    /// and it does what it is given.
+    pub(in super::super) fn start(
+        &self,
+        opened: Opened,
+        snapshot: impl Fn(&mut dyn FnMut()) -> Option<State> + Send + 'static,
+    ) -> Result<(), JournalError> {
+        let path = opened.path.clone();
         let (queue, lock) = (self.queue.clone(), self.lock.clone());
         let last = opened.bytes;
         let thread = thread::Builder::new()
             .name("tidegate-journal".to_owned())
-            .spawn(move || Writer { queue, opened, shared, last, _lock: lock }.run())?;
+            .spawn(move || Writer { queue, opened, snapshot, last, _lock: lock }.run())
+            .map_err(|source| JournalError::Io { path, source })?;
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(())
     }
@@ -128,16 +136,16 @@ impl Queue {
     }
 }
 
-struct Writer {
+struct Writer<S> {
     queue: Arc<Queue>,
     opened: Opened,
-    shared: Weak<Shared>,
+    snapshot: S,
     /// The bytes of the file when it was last written anew.
     last: u64,
     _lock: Arc<Lock>,
 }
 
-impl Writer {
+impl<S: Fn(&mut dyn FnMut()) -> Option<State>> Writer<S> {
     fn run(mut self) {
         loop {
             let mut state = self.queue.lock();
@@ -184,13 +192,13 @@ impl Writer {
 
     /// Writes the file anew. While it does, changes are taken and wait.
     fn compact(&mut self) -> io::Result<()> {
-        let Some(shared) = self.shared.upgrade() else { return Ok(()) };
         // No change is made meanwhile, so that the snapshot has all that were taken, and no other.
-        let (snapshot, (bytes, next, taken)) = shared.snapshot(|| {
+        let (mut bytes, mut next, mut taken) = Default::default();
+        let snapshot = (self.snapshot)(&mut || {
             let mut state = self.queue.lock();
-            (mem::take(&mut state.bytes), state.next, state.taken)
+            (bytes, next, taken) = (mem::take(&mut state.bytes), state.next, state.taken);
         });
-        drop(shared);
+        let Some(snapshot) = snapshot else { return Ok(()) };
         let result = file::rewrite(&self.opened.path, &snapshot, next);
         match result {
             Ok((opened, placed)) => {
