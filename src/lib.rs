@@ -120,7 +120,7 @@ pub use policy::{Ban, Concurrency, Cost, Limit, Lists, Policy, Rule, Settle, Sto
 pub use quota::{Quota, Rate};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
-pub use redis::{RedisBuilder, RedisStatus, RedisStore};
+pub use redis::{RedisBuilder, RedisRegistry, RedisStatus, RedisStore};
 #[cfg(feature = "journal")]
 pub use registry::JournalError;
 pub use registry::{

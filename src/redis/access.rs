@@ -1,7 +1,8 @@
 //! How servers are entered: the address, the login and TLS.
 
 use redis::{
-    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, RedisResult,
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo,
+    RedisResult,
 };
 use std::fmt;
 
@@ -11,6 +12,8 @@ pub(super) struct Access {
     pub(super) username: Option<String>,
     pub(super) password: Option<String>,
     pub(super) certificates: Certificates,
+    /// Whether it is to be told what others do, which the third version of the protocol can.
+    pub(super) hears: bool,
 }
 
 /// Certificates in PEM.
@@ -65,7 +68,8 @@ impl Access {
     pub(super) fn like(&self, login: &RedisConnectionInfo) -> Self {
         let (username, password) = (login.username(), login.password());
         let certificates = self.certificates.clone();
-        Self { username: username.map(str::to_owned), password: password.map(str::to_owned), certificates }
+        let (username, password) = (username.map(str::to_owned), password.map(str::to_owned));
+        Self { username, password, certificates, hears: self.hears }
     }
 
     /// Redis needs not know what library it is, and an access list need not allow to tell it.
@@ -73,6 +77,9 @@ impl Access {
         let mut login = info.redis_settings().clone().set_skip_set_lib_name();
         login = self.username.iter().fold(login, RedisConnectionInfo::set_username);
         login = self.password.iter().fold(login, RedisConnectionInfo::set_password);
+        if self.hears {
+            login = login.set_protocol(ProtocolVersion::RESP3);
+        }
         let info = info.set_redis_settings(login);
         if is_tls(&info) { self.open_tls(info) } else { Client::open(info) }
     }

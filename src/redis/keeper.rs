@@ -8,6 +8,7 @@ use super::{
     failure::Failure,
     line::send,
     link::{Link, State},
+    pause::Pause,
     tenant::Renewals,
     wires::{Node, Wires},
 };
@@ -187,28 +188,5 @@ async fn beat(link: &Link, wires: &Wires, member: &Member, deadline: Duration) -
             prefix: link.names.prefix().to_owned(),
         }),
         _ => Err(Failure::Odd("it answered a sign of life with something else".into())),
-    }
-}
-
-/// The pauses between tries, each twice the one before and cut short at random, so that instances that have lost Redis
-/// at the same moment do not come back at the same moment.
-struct Pause {
-    range: (Duration, Duration),
-    next: Duration,
-}
-
-impl Pause {
-    const fn new(range: (Duration, Duration)) -> Self {
-        Self { range, next: range.0 }
-    }
-
-    const fn reset(&mut self) {
-        self.next = self.range.0;
-    }
-
-    fn next(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = pause.saturating_mul(2).min(self.range.1);
-        pause.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 }

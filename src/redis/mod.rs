@@ -4,6 +4,7 @@ mod access;
 mod advance;
 mod call;
 mod dial;
+mod ear;
 mod failure;
 mod holdings;
 mod keeper;
@@ -12,7 +13,9 @@ mod line;
 mod link;
 mod names;
 mod numbers;
+mod pause;
 mod refusals;
+mod registry;
 mod script;
 mod servers;
 mod settings;
@@ -23,6 +26,7 @@ mod timing;
 mod wires;
 
 pub use numbers::RedisStatus;
+pub use registry::RedisRegistry;
 pub use settings::RedisBuilder;
 
 use crate::{

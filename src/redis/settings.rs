@@ -1,8 +1,11 @@
 //! How to reach Redis, and how long to wait for it.
 
-use super::{RedisStore, access::Access, link::Link, names::Names, servers::Servers, timing::Timing};
-use crate::{BuildError, ManualClock, Mistake};
+use super::{
+    RedisRegistry, RedisStore, access::Access, link::Link, names::Names, servers::Servers, timing::Timing,
+};
+use crate::{BuildError, ManualClock, Mistake, Tiers};
 use std::{fmt, ops::RangeInclusive, time::Duration};
+use tokio::runtime::Handle;
 
 /// Settings of a [`RedisStore`] before it is built.
 #[must_use]
@@ -16,6 +19,7 @@ pub struct RedisBuilder {
 }
 
 /// Where Redis is, as it was told.
+#[derive(Clone)]
 pub(super) enum Address {
     Url(String),
     Sentinels { name: String, urls: Vec<String> },
@@ -26,6 +30,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST_KNOWN: Duration = Duration::from_secs(10);
 const PERMIT_LIFE: RangeInclusive<Duration> = Duration::from_secs(3)..=Duration::from_secs(600);
+const KEEP: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 const MOST_CONNECTIONS: usize = 64;
 const LONGEST_PREFIX: usize = 64;
 
@@ -117,6 +122,13 @@ impl RedisBuilder {
         self
     }
 
+    /// How long what is known of a registry's clients is good for while Redis is away, from 1 s to a day; 10 min unless set. After
+    /// that they cannot be looked up either, which is a 503.
+    pub fn keep_clients(mut self, time: Duration) -> Self {
+        self.timing.keep = time;
+        self
+    }
+
     /// How long the permits of an instance that has died stay taken, from 3 s to 10 min; 10 s unless set. An instance that is
     /// cut off for longer may find that others were given its permits: see [`RedisStatus`](crate::RedisStatus). All instances
     /// need the same.
@@ -145,9 +157,38 @@ impl RedisBuilder {
     ///
     /// If a setting has a mistake; the error names all of them.
     pub fn build(self) -> Result<RedisStore, BuildError> {
+        let (servers, Self { prefix, timing, connections, clock, .. }) = self.checked()?;
+        Ok(RedisStore::of(Link::new(servers, Names::new(prefix), timing, connections, clock)))
+    }
+
+    /// A registry of clients, under the same prefix unless another one is set, and begins to connect. `tiers` are in force as
+    /// long as none were set. It is kept by one server, or by those that sentinels know, and not by a cluster.
+    ///
+    /// Of the settings it goes by those of how the server is reached and named: URL, login and certificates, `prefix`,
+    /// `deadline`, `connect_timeout`, `backoff`, `failures` and `keep_clients`.
+    ///
+    /// # Errors
+    ///
+    /// If a setting has a mistake, or there is no tokio runtime; the error names all mistakes.
+    pub fn registry(mut self, tiers: Tiers) -> Result<RedisRegistry, BuildError> {
+        self.access.hears = true;
+        let (servers, Self { prefix, timing, .. }) = self.checked()?;
+        if servers.are_cluster() {
+            let reason = "a registry is kept by one server; name one, or sentinels".to_owned();
+            return Err(BuildError::one(Mistake::Setting { setting: "url", reason }));
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            let reason = "Redis is reached by tokio; build the registry within its runtime".to_owned();
+            return Err(BuildError::one(Mistake::Setting { setting: "registry", reason }));
+        };
+        Ok(RedisRegistry::new(servers, &prefix, timing, tiers, runtime))
+    }
+
+    /// The servers, if no setting has a mistake.
+    fn checked(self) -> Result<(Servers, Self), BuildError> {
         let mut mistakes = Vec::new();
         let mut wrong = |setting, reason: String| mistakes.push(Mistake::Setting { setting, reason });
-        let Timing { deadline, connect, backoff, failures, refusals, permit_life } = self.timing;
+        let Timing { deadline, connect, backoff, failures, refusals, keep, permit_life } = self.timing;
         let times = [
             ("deadline", deadline),
             ("connect_timeout", connect),
@@ -171,6 +212,9 @@ impl RedisBuilder {
         if !PERMIT_LIFE.contains(&permit_life) {
             wrong("permit_life", format!("{permit_life:?} is out of range; 3 s to 10 min is accepted"));
         }
+        if !KEEP.contains(&keep) {
+            wrong("keep_clients", format!("{keep:?} is out of range; 1 s to 1 d is accepted"));
+        }
         if failures == 0 {
             wrong("failures", "no call could fail; set 1 at least".to_owned());
         }
@@ -185,15 +229,9 @@ impl RedisBuilder {
                 ),
             );
         }
-        let servers = self.address.servers(self.access);
+        let servers = self.address.clone().servers(self.access.clone());
         match servers.map_err(|reason| wrong("url", reason)) {
-            Ok(servers) if mistakes.is_empty() => Ok(RedisStore::of(Link::new(
-                servers,
-                Names::new(self.prefix),
-                self.timing,
-                self.connections,
-                self.clock,
-            ))),
+            Ok(servers) if mistakes.is_empty() => Ok((servers, self)),
             _ => Err(BuildError::new(mistakes)),
         }
     }

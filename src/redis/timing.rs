@@ -13,6 +13,8 @@ pub(super) struct Timing {
     pub(super) failures: u32,
     /// How long refusals are known.
     pub(super) refusals: Duration,
+    /// How long what is known of clients is good for while Redis is away.
+    pub(super) keep: Duration,
     /// How long a permit is kept without a sign of life.
     pub(super) permit_life: Duration,
 }
@@ -25,6 +27,7 @@ impl Default for Timing {
             backoff: (Duration::from_millis(50), Duration::from_secs(2)),
             failures: 5,
             refusals: Duration::from_secs(1),
+            keep: Duration::from_secs(600),
             permit_life: Duration::from_secs(10),
         }
     }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use tidegate::*;
 
 fn clients() -> Clients {
-    Clients::new(MemoryRegistry::new())
+    Clients::new(crate::registry::new())
 }
 
 const PATHS: [&str; 5] =

@@ -10,7 +10,7 @@ use tower::ServiceExt;
 #[tokio::test]
 async fn an_operator_sees_and_forgives_whoever_is_banned_or_on_a_list() {
     let policy = policy().ban(Ban::by_hand()).block(Identity::name("bob")).allow(Identity::name("cid"));
-    let limiter = Limiter::builder(policy).clients(Clients::new(MemoryRegistry::new())).build().unwrap();
+    let limiter = Limiter::builder(policy).clients(Clients::new(crate::registry::new())).build().unwrap();
     let clients = limiter.clients().unwrap();
     for id in ["ann", "bob", "cid"] {
         clients.set(id, ClientPatch::new()).await.unwrap();
@@ -51,7 +51,7 @@ async fn whoever_is_banned_is_told_so() {
         .identify(source)
         .ban(Ban::by_hand())
         .rule(Rule::new("api").limit(Limit::per_client("requests", Quota::per_minute(7)).granted()));
-    let limiter = Limiter::builder(policy).clients(Clients::new(MemoryRegistry::new())).build().unwrap();
+    let limiter = Limiter::builder(policy).clients(Clients::new(crate::registry::new())).build().unwrap();
     limiter.ban(&Identity::name("ann"), Duration::from_secs(60)).unwrap();
     let app = Admin::builder(&limiter).key(KEY).build().unwrap().self_service();
     let request = Request::builder().uri("/v1/rate-limit").extension("ann").body(Body::empty()).unwrap();

@@ -7,7 +7,7 @@ use tidegate::*;
 
 async fn stage() -> Stage {
     let ban = Ban::after(2, Duration::from_secs(60)).lasting(Duration::from_secs(90));
-    Stage::of(policy().ban(ban), Clients::new(MemoryRegistry::new()), |admin| admin.key(KEY)).await
+    Stage::of(policy().ban(ban), Clients::new(crate::registry::new()), |admin| admin.key(KEY)).await
 }
 
 #[tokio::test]

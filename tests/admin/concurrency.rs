@@ -25,7 +25,7 @@ async fn they_are_shown_changed_and_told_of_each_client() {
             .concurrency(Concurrency::per_client_and_route("each", 6))
             .concurrency(Concurrency::shared("all", 5)),
     );
-    let clients = Clients::new(MemoryRegistry::new());
+    let clients = Clients::new(crate::registry::new());
     let limiter = Limiter::builder(policy).clients(clients).timer(tokio::time::sleep).build().unwrap();
     let admin = Admin::builder(&limiter).key(KEY).build().unwrap();
     limiter.clients().unwrap().set("ann", ClientPatch::new().tier("default")).await.unwrap();

@@ -95,7 +95,7 @@ async fn all_that_is_wrong_is_told_at_once_and_then_nothing_is_changed() {
 #[tokio::test]
 async fn audit_events_have_what_was_there_and_what_is() {
     let stage =
-        Stage::of(policy().block_networks(["192.0.2.7"]), Clients::new(MemoryRegistry::new()), |admin| {
+        Stage::of(policy().block_networks(["192.0.2.7"]), Clients::new(crate::registry::new()), |admin| {
             admin.key(KEY)
         })
         .await;

@@ -10,4 +10,5 @@ mod concurrency;
 mod document;
 mod faults;
 mod lists;
+mod registry;
 mod stage;

@@ -63,7 +63,7 @@ pub fn policy() -> Policy {
 
 impl Stage {
     pub async fn new() -> Self {
-        Self::with(Clients::new(MemoryRegistry::new()), |admin| admin.key(KEY)).await
+        Self::with(Clients::new(crate::registry::new()), |admin| admin.key(KEY)).await
     }
 
     pub async fn with(clients: Clients, set: impl FnOnce(AdminBuilder) -> AdminBuilder) -> Self {

@@ -10,6 +10,7 @@ mod model;
 mod outage;
 mod permits;
 mod refusals;
+mod registry;
 mod secret;
 mod server;
 mod settings;

@@ -1,16 +1,15 @@
 //! Permits that all instances share: never more than the limit, whatever becomes of an instance or of Redis.
 
-use crate::stage::{self, Events, SECRET, Server};
+use crate::stage::{self, Events, Relay, SECRET, Server};
 use futures_util::{FutureExt as _, future::join_all};
 use std::{
     env,
     future::IntoFuture as _,
     io::{BufRead as _, BufReader},
-    net::{Shutdown, TcpListener, TcpStream},
     process::{Command, Stdio},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -255,53 +254,13 @@ async fn the_permits_of_a_process_that_was_killed_come_back() {
     assert!(!hold(&limiter).await.is_allowed());
 }
 
-/// Passes bytes on to a server until it is cut.
-struct Relay {
-    port: u16,
-    cut: Arc<AtomicBool>,
-    streams: Arc<Mutex<Vec<TcpStream>>>,
-}
-
-impl Relay {
-    fn to(server: &Server) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (port, target) = (listener.local_addr().unwrap().port(), server.port);
-        let relay = Self { port, cut: Arc::default(), streams: Arc::default() };
-        let (cut, streams) = (relay.cut.clone(), relay.streams.clone());
-        std::thread::spawn(move || {
-            for near in listener.incoming().map(Result::unwrap) {
-                let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else { return };
-                if cut.load(SeqCst) {
-                    continue;
-                }
-                let mut all = streams.lock().unwrap();
-                for (mut from, mut to) in [
-                    (near.try_clone().unwrap(), far.try_clone().unwrap()),
-                    (far.try_clone().unwrap(), near.try_clone().unwrap()),
-                ] {
-                    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-                }
-                all.extend([near, far]);
-            }
-        });
-        relay
-    }
-
-    fn cut(&self, cut: bool) {
-        self.cut.store(cut, SeqCst);
-        if cut {
-            self.streams.lock().unwrap().drain(..).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
-        }
-    }
-}
-
 /// What others were given meanwhile is not counted twice, and it says so; it is counted again when there is room.
 #[tokio::test]
 async fn an_instance_that_was_cut_off_notices() {
     let (server, events) = (Server::start(), Events::default());
     let (relay, limit) = (Relay::to(&server), Concurrency::shared("all", 3));
     let pause = Duration::from_millis(10);
-    let store = RedisStore::builder(format!("redis://127.0.0.1:{}", relay.port)).backoff(pause, pause);
+    let store = RedisStore::builder(relay.url()).backoff(pause, pause);
     let store = store.deadline(Duration::from_secs(30)).permit_life(LIFE).build().unwrap();
     let with = |builder: tidegate::LimiterBuilder| builder.observe(events.observer());
     let cut_off = stage::limiter_with(&store, policy(limit.clone()), with).await;

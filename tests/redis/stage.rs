@@ -3,12 +3,12 @@
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Write},
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -272,6 +272,51 @@ pub async fn on_clock(server: &Server, prefix: &str, policy: Policy) -> (Limiter
     let store = store(server).prefix(prefix).clock(clock.clone()).known_refusals(Duration::ZERO);
     let store = store.build().unwrap();
     (limiter_with(&store, policy, |builder| builder.clock(clock.clone())).await, clock)
+}
+
+/// Passes bytes on to a server until it is cut.
+pub struct Relay {
+    port: u16,
+    cut: Arc<AtomicBool>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Relay {
+    pub fn to(server: &Server) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, target) = (listener.local_addr().unwrap().port(), server.port);
+        let relay = Self { port, cut: Arc::default(), streams: Arc::default() };
+        let (cut, streams) = (relay.cut.clone(), relay.streams.clone());
+        std::thread::spawn(move || {
+            for near in listener.incoming().map(Result::unwrap) {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else { return };
+                if cut.load(Relaxed) {
+                    continue;
+                }
+                let mut all = streams.lock().unwrap();
+                for (mut from, mut to) in [
+                    (near.try_clone().unwrap(), far.try_clone().unwrap()),
+                    (far.try_clone().unwrap(), near.try_clone().unwrap()),
+                ] {
+                    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                }
+                all.extend([near, far]);
+            }
+        });
+        relay
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Cut, it closes what is open and takes no more.
+    pub fn cut(&self, cut: bool) {
+        self.cut.store(cut, Relaxed);
+        if cut {
+            self.streams.lock().unwrap().drain(..).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+        }
+    }
 }
 
 /// What was told of a store, as it comes.
