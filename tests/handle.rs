@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 use http::{HeaderName, Request};
 use std::{sync::Arc, thread, time::Duration};
 use tidegate::{
-    Charge, ChargeError, Client, Cost, Decision, Identity, Limit, Limiter, Place, Policy, Quota, Reading,
-    RequestHead, Rule, Settle, Source, Store, StoreError, StoreFuture,
+    Charge, ChargeError, Client, Cost, Decision, Identity, Limit, Limiter, PeerAddr, Place, Policy, Quota,
+    Reading, Rejection, RequestHead, Rule, Settle, Source, Store, StoreError, StoreFuture, TrustedProxies,
 };
 
 /// A rule that requests do not go by, beside one that they do.
@@ -41,11 +41,36 @@ fn a_rule_by_hand_is_charged_by_hand_alone_and_answers_as_the_layer_would() {
     assert_eq!(peek(&client), [9, 99], "and the client is the layer's");
 }
 
-fn policy() -> Policy {
-    let rule = Rule::new("r")
+/// For logs, which want the address that the limiter goes by, and no keys.
+#[test]
+fn a_limiter_tells_where_requests_come_from_and_which_parameters_are_keys() {
+    let keys = Source::api_key_query("key").or(Source::address());
+    let rule = policy_rule().identify(Source::api_key_query("other"));
+    let proxies = TrustedProxies::x_forwarded_for(["10.0.0.0/8"]).hops(2);
+    let (limiter, _) = build(Policy::new().identify(keys).trust_proxies(proxies).rule(rule));
+    assert_eq!(limiter.key_parameters(), ["key", "other"]);
+
+    let from = |peer: &str, fields: &str| {
+        let mut request = Request::get("/").header("x-forwarded-for", fields).body(()).unwrap();
+        request.extensions_mut().insert(PeerAddr(peer.parse().unwrap()));
+        limiter.client_address(RequestHead::new(&request))
+    };
+    let ip = |text: &str| Ok(Some(text.parse().unwrap()));
+    assert_eq!(from("192.0.2.7:1", "203.0.113.1"), ip("192.0.2.7"));
+    assert_eq!(from("[::ffff:10.0.0.1]:1", "203.0.113.1, 10.0.0.2"), ip("203.0.113.1"));
+    assert_eq!(from("10.0.0.1:1", "203.0.113.1"), Err(Rejection::ShortChain));
+    let request = Request::new(());
+    assert_eq!(limiter.client_address(RequestHead::new(&request)), Ok(None));
+}
+
+fn policy_rule() -> Rule {
+    Rule::new("r")
         .limit(Limit::per_client("own", Quota::per_minute(10)))
-        .limit(Limit::shared("all", Quota::per_minute(100)));
-    Policy::new().rule(rule)
+        .limit(Limit::shared("all", Quota::per_minute(100)))
+}
+
+fn policy() -> Policy {
+    Policy::new().rule(policy_rule())
 }
 
 fn ann(limiter: &Limiter) -> Client {

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use tidegate::{Policy, Quota, TrustedProxies};
 use tidegate_proxy::{
     Settings,
-    settings::{Listen, Target},
+    settings::{Listen, LogFormat, LogTarget, Target},
 };
 
 /// Rate limits in front of anything that speaks HTTP.
@@ -41,6 +41,18 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     trust_proxy: Vec<IpNet>,
 
+    /// Where a line for each request goes: stdout, or a file's path.
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<LogTarget>,
+
+    /// How these lines look: json or combined.
+    #[arg(long, value_name = "FORMAT", default_value = "json", requires = "access_log")]
+    log_format: LogFormat,
+
+    /// A query parameter whose value is not logged, besides those that usually are credentials; several times for several.
+    #[arg(long, value_name = "PARAMETER", requires = "access_log")]
+    redact: Vec<String>,
+
     /// How many threads serve; as many as there are processors, unless given.
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
@@ -58,6 +70,9 @@ impl Serve {
         settings.server.listen.clone_from(&self.listen);
         settings.server.trusted_proxies.clone_from(&self.trust_proxy);
         settings.server.threads = self.threads;
+        settings.log.access.clone_from(&self.access_log);
+        settings.log.format = self.log_format;
+        settings.log.redact.clone_from(&self.redact);
         settings
     }
 

@@ -1,7 +1,9 @@
 //! One client's connection.
 
 use crate::{
+    account::{Account, Accounts, Sent},
     answer::AnswerBody,
+    fields::{self, Peer},
     forward::{Client, Forwarder},
     pulse::{Due, InFlight, Pulse},
     settings::ServerSettings,
@@ -20,7 +22,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 use tidegate::{PeerAddr, ThrottleLayer};
 use tokio::time::{Instant, sleep_until};
@@ -34,6 +36,9 @@ pub(crate) struct Host {
     pub(crate) layer: ThrottleLayer,
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) stop: Arc<Stop>,
+    /// Who is told what requests came to.
+    pub(crate) accounts: Option<Arc<Accounts>>,
+    pub(crate) has_request_ids: bool,
 }
 
 /// How many fields hyper reads a head of without taking memory for them.
@@ -43,15 +48,16 @@ const FREE_FIELDS: usize = 100;
 pub(crate) async fn serve(host: Arc<Host>, stream: Stream, client: Client) {
     let pulse = Arc::new(Pulse::new());
     let stream = TokioIo::new(ClientStream::new(stream, pulse.clone()));
-    let peer = client.peer.address;
     let (forwarder, client) = (host.forwarder.clone(), Arc::new(client));
-    let throttle = host.layer.layer(Forward(move |request| {
+    let peer = client.peer.clone();
+    let throttle = host.layer.layer(Forward(move |request: Request<Upload>| {
         let (forwarder, client) = (forwarder.clone(), client.clone());
+        Sent::note(request.extensions());
         async move { Ok(forwarder.forward(&client, request).await) }
     }));
     let service = service_fn(|request: Request<Incoming>| {
         let running = pulse.begin();
-        respond(&host, throttle.clone(), peer, running, request)
+        respond(&host, throttle.clone(), &peer, running, request)
     });
     let mut builder = http1::Builder::new();
     let max_head = usize::try_from(host.settings.max_head.bytes()).unwrap_or(usize::MAX);
@@ -92,7 +98,7 @@ pub(crate) async fn serve(host: Arc<Host>, stream: Stream, client: Client) {
 async fn respond<S, B>(
     host: &Host,
     mut throttle: S,
-    peer: std::net::SocketAddr,
+    peer: &Peer,
     running: InFlight,
     request: Request<Incoming>,
 ) -> Result<Response<Running<B>>, Infallible>
@@ -104,14 +110,26 @@ where
     let mut request =
         request.map(|body| Upload::new(body, settings.max_body.bytes(), settings.timeouts.body.get()));
     let progress = request.body().progress();
-    request.extensions_mut().insert(PeerAddr(peer));
+    request.extensions_mut().insert(PeerAddr(peer.address));
+    let id = host.has_request_ids.then(|| fields::identify(peer, request.headers_mut()));
+    let mut account = host.accounts.as_ref().map(|accounts| {
+        let id = id.as_ref().map(HeaderValue::as_bytes);
+        Box::new(Account::begin(accounts, host.layer.limiter(), peer, id, &mut request))
+    });
     let mut response = throttle.call(request).await?;
+    if let Some(id) = id {
+        fields::tell_id(id, response.headers_mut());
+    }
     let is_unread = progress.is_some_and(|progress| progress.stage() != Stage::Ended);
     // What is left of the body is not read, so the next request cannot be found.
     if is_unread || host.stop.is_begun() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response.map(|body| Running { body, running }))
+    if let Some(account) = &mut account {
+        account.answered(&response);
+        account.passed(0, response.body().is_end_stream());
+    }
+    Ok(response.map(|body| Running { body, account, running }))
 }
 
 /// The forwarder as a service, whose future has no box and no name.
@@ -141,19 +159,27 @@ pin_project! {
     struct Running<B> {
         #[pin]
         body: B,
+        account: Option<Box<Account>>,
         running: InFlight,
     }
 }
 
-impl<B: Body> Body for Running<B> {
-    type Data = B::Data;
+impl<B: Body<Data = Bytes>> Body for Running<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        if let Some(account) = this.account {
+            let bytes =
+                frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+            account.passed(bytes, frame.is_none() || this.body.is_end_stream());
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -10,6 +10,7 @@
 //! head (`check`, `fields`), takes a connection from the worker's pool (`upstream`) and drives it itself until
 //! the answer's last byte.
 
+mod account;
 mod answer;
 mod check;
 mod connection;

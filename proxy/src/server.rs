@@ -1,12 +1,13 @@
 //! The proxy as a whole: its threads, and how it starts and stops.
 
 use crate::{
+    account::Accounts,
     check::Check,
     connection::Host,
     fields::{Forwarding, Hops},
     forward::Forwarder,
     listen,
-    settings::{Listen, Settings},
+    settings::{Listen, LogTarget, Settings},
     stop::Stop,
     upstream::{Gate, Upstream},
     worker,
@@ -42,6 +43,7 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     stop: Arc<Stop>,
     workers: Vec<JoinHandle<()>>,
+    accounts: Option<Arc<Accounts>>,
 }
 
 /// Why a proxy does not start.
@@ -62,6 +64,13 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// It cannot write its access log.
+    Log {
+        /// Where to.
+        to: LogTarget,
+        /// Why.
+        error: io::Error,
+    },
     /// A thread or its runtime cannot be made.
     Thread(io::Error),
 }
@@ -77,6 +86,7 @@ impl fmt::Display for StartError {
                 )
             }
             Self::Listen { at, error } => write!(f, "cannot listen at {at}: {error}"),
+            Self::Log { to, error } => write!(f, "cannot write the access log to {to}: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
     }
@@ -110,11 +120,18 @@ impl Server {
             }
         }
 
+        let accounts = Accounts::open(&settings.log, layer.limiter()).map_err(|error| StartError::Log {
+            to: settings.log.access.clone().unwrap_or(LogTarget::Stdout),
+            error,
+        })?;
+        let accounts = accounts.map(Arc::new);
+        let layer = if accounts.is_some() { layer.clone().expose_decision() } else { layer.clone() };
         let stop = Arc::new(Stop::new());
         let gate = Arc::new(Gate::new(settings.upstream.max_connections.get(), threads));
         let max_head = usize::try_from(server.max_head.bytes()).unwrap_or(usize::MAX);
         let places = server.max_connections.get().div_ceil(threads);
-        let mut this = Self { addresses, stop: stop.clone(), workers: Vec::new() };
+        let mut this =
+            Self { addresses, stop: stop.clone(), workers: Vec::new(), accounts: accounts.clone() };
         for (number, sockets) in sockets.into_iter().enumerate() {
             let upstream = Upstream::new(&settings.upstream, gate.clone(), max_head, server.max_fields);
             let forwarder =
@@ -124,6 +141,8 @@ impl Server {
                 layer: layer.clone(),
                 forwarder: Arc::new(forwarder),
                 stop: stop.clone(),
+                accounts: accounts.clone(),
+                has_request_ids: settings.log.request_ids.unwrap_or(settings.log.access.is_some()),
             };
             let thread = thread::Builder::new().name(format!("worker-{number}"));
             let (tell, told) = mpsc::channel();
@@ -152,6 +171,9 @@ impl Drop for Server {
         self.stop.begin();
         for worker in self.workers.drain(..) {
             let _ = worker.join();
+        }
+        if let Some(accounts) = &self.accounts {
+            accounts.close();
         }
     }
 }

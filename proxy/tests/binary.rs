@@ -137,6 +137,37 @@ async fn a_second_signal_ends_it_at_once() {
     assert!(!program.ends().success());
 }
 
+#[tokio::test]
+async fn no_request_waits_for_an_access_log_that_nobody_reads() {
+    let upstream = Upstream::ok().await;
+    let mut program = serve(&upstream, &["--limit", "1000000/second", "--access-log", "stdout"]);
+    let mut stdout = program.child.stdout.take().unwrap();
+    let mut client = Client::connect(program.address).await;
+    let long = "a".repeat(4000);
+    let request = format!("GET /{long} HTTP/1.1\r\nHost: a\r\nReferer: {long}\r\nUser-Agent: {long}\r\n\r\n");
+    // Twice what may wait, and what is on its way then.
+    for _ in 0..2000 {
+        client.send(&request).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    drop(client);
+    let reading = std::thread::spawn(move || {
+        let mut lines = String::new();
+        std::io::Read::read_to_string(&mut stdout, &mut lines).unwrap();
+        lines
+    });
+    program.signal("-TERM");
+    assert!(program.ends().success());
+    let lines = reading.join().unwrap();
+    assert!(lines.lines().all(|line| line.starts_with("{\"time\"") && line.ends_with('}')));
+    let written = lines.lines().count();
+    assert!((500..2000).contains(&written), "{written}");
+    let mut errors = String::new();
+    std::io::Read::read_to_string(&mut program.errors, &mut errors).unwrap();
+    let lost = errors.lines().find(|line| line.contains("lines of the access log are lost"));
+    assert!(lost.is_some_and(|line| line.contains(&(2000 - written).to_string())), "{written}: {errors}");
+}
+
 #[test]
 fn mistakes_say_how_to_mend_them() {
     let serve = |upstream, limit| output(&["serve", "--upstream", upstream, "--limit", limit]);

@@ -233,6 +233,14 @@ impl Identify {
         self.key_of_identity(head, proxies, keys)
     }
 
+    /// The query parameters that it takes API keys from.
+    pub(crate) fn key_parameters(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::ApiKeyQuery(name) => Some(&**name),
+            _ => None,
+        })
+    }
+
     #[inline(never)]
     fn key_of_identity(
         &self,

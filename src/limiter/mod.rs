@@ -56,6 +56,7 @@ use crate::{
     BuildError, Clients, Identity, Key, Mistake, Observe, Policy, Quota, Rejection, RequestHead,
     ban::Bans,
     event::Event,
+    identity::{Identify, client_address},
     key::{Keys, Material},
     observe::Meters,
     permit,
@@ -64,6 +65,7 @@ use crate::{
 };
 use std::{
     fmt,
+    net::IpAddr,
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -127,6 +129,22 @@ impl Limiter {
     pub fn identify(&self, head: RequestHead<'_>) -> Result<Client, Rejection> {
         let policy = &self.inner.policy;
         Ok(self.client(&policy.sources[0].identify(head, policy.proxies.as_ref())?))
+    }
+
+    /// Where a request comes from: its peer, or behind [trusted](Policy::trust_proxies) proxies the address that they say.
+    /// Nothing where no peer is known.
+    ///
+    /// # Errors
+    ///
+    /// If the request has come through fewer proxies than there have to be.
+    pub fn client_address(&self, head: RequestHead<'_>) -> Result<Option<IpAddr>, Rejection> {
+        client_address(&head, self.inner.policy.proxies.as_ref())
+    }
+
+    /// The query parameters in which clients send API keys, for whoever writes queries to a log and must leave them out.
+    pub fn key_parameters(&self) -> Vec<String> {
+        let named = |source: &Identify| source.key_parameters().map(str::to_owned).collect::<Vec<_>>();
+        self.inner.policy.sources.iter().flat_map(named).collect()
     }
 
     /// A client, to charge it by hand: for each message of a WebSocket, say, or for what a query turned out to cost.

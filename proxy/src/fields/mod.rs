@@ -2,10 +2,12 @@
 
 mod forwarded;
 mod hops;
+mod request_id;
 
 pub(crate) use forwarded::{Forwarding, Peer};
 pub(crate) use hops::Hops;
 use http::HeaderMap;
+pub(crate) use request_id::{identify, tell_id};
 
 /// The members of a list in all lines of a field, trimmed; empty ones are left out.
 pub(crate) fn members<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> impl Iterator<Item = &'a [u8]> {

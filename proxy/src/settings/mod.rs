@@ -1,11 +1,13 @@
 //! What the proxy can be told. Plain descriptions: mistakes in them are found when the server starts.
 
 mod listen;
+mod log;
 mod target;
 mod text;
 
 use ipnet::IpNet;
 pub use listen::Listen;
+pub use log::{LogFormat, LogSettings, LogTarget};
 use serde::Deserialize;
 use std::num::NonZeroUsize;
 pub use target::{Scheme, Target};
@@ -21,12 +23,19 @@ pub struct Settings {
     /// Where requests go.
     #[serde(rename = "upstream")]
     pub upstream: UpstreamSettings,
+    /// What is written of each request.
+    #[serde(default)]
+    pub log: LogSettings,
 }
 
 impl Settings {
     /// A proxy in front of one upstream, all else as by default.
     pub fn new(target: Target) -> Self {
-        Self { server: ServerSettings::default(), upstream: UpstreamSettings::new(target) }
+        Self {
+            server: ServerSettings::default(),
+            upstream: UpstreamSettings::new(target),
+            log: LogSettings::default(),
+        }
     }
 }
 
