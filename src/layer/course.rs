@@ -38,17 +38,29 @@ impl Face {
     /// What becomes of a request.
     #[inline(never)]
     pub(super) fn course(self: &Arc<Self>, head: &RequestHead<'_>) -> Course {
-        let inner = &self.limiter.inner;
-        let since = inner.since(false);
-        let course = match inner.policy.sole {
+        match self.limiter.inner.since(false) {
+            Some(since) => self.timed_course(since, head),
+            None => self.untimed_course(head),
+        }
+    }
+
+    /// It is apart, because the course is moved once more here.
+    #[cold]
+    fn timed_course(self: &Arc<Self>, since: u64, head: &RequestHead<'_>) -> Course {
+        let course = self.untimed_course(head);
+        if !matches!(course, Course::Wait(_)) {
+            self.limiter.inner.took(Some(since));
+        }
+        course
+    }
+
+    #[inline(always)]
+    fn untimed_course(self: &Arc<Self>, head: &RequestHead<'_>) -> Course {
+        match self.limiter.inner.policy.sole {
             Some(sole @ Sole { limits: 1, .. }) => self.course_of::<1>(sole, head),
             Some(sole @ Sole { limits: 2, .. }) => self.course_of::<2>(sole, head),
             _ => self.course_of_known(head, &[]),
-        };
-        if !matches!(course, Course::Wait(_)) {
-            inner.took(since);
         }
-        course
     }
 
     /// What becomes of a request whose policy charges all alike, where nothing is unusual.
@@ -59,13 +71,17 @@ impl Face {
         if !sure.answers.fit.enforced || self.expose_decision || inner.is_heard() {
             return self.decide_sure(sure, head);
         }
-        let course = match self.headers {
-            HeaderStyle::Off => Course::Pass,
-            HeaderStyle::Draft10 => Course::Tell(sure.fields(inner)),
-            _ => return self.decide_sure(sure, head),
-        };
-        inner.meter_sole();
-        course
+        match self.headers {
+            HeaderStyle::Off => {
+                inner.meter_sole();
+                Course::Pass
+            }
+            HeaderStyle::Draft10 => {
+                inner.meter_sole();
+                Course::Tell(sure.fields(inner))
+            }
+            _ => self.decide_sure(sure, head),
+        }
     }
 
     #[inline(never)]
