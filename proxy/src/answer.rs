@@ -64,9 +64,8 @@ impl AnswerBody {
         Self { kind: Kind::Coming(coming) }
     }
 
-    /// The same where the request is still being sent.
-    pub(crate) fn beside(incoming: Incoming, link: Box<Link>, span: Duration) -> Self {
-        link.detach();
+    /// What comes over a connection that a task drives.
+    pub(crate) fn beside(incoming: Incoming, span: Duration) -> Self {
         let from = From::Task(Patience::new(span));
         Self { kind: Kind::Coming(Coming { incoming, from, is_awaited: false, span, failed: None }) }
     }

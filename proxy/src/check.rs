@@ -6,7 +6,7 @@ use crate::{
 };
 use http::{
     HeaderMap, HeaderValue, Method, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -27,7 +27,7 @@ impl Check {
         &self,
         peer: &Peer,
         parts: &mut Parts,
-        has_body: bool,
+        can_upgrade: bool,
     ) -> Result<Option<HeaderValue>, Problem> {
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             return Err(Problem::Method);
@@ -38,10 +38,11 @@ impl Check {
         parts.uri = target(&parts.method, &parts.uri)?;
         let headers = &mut parts.headers;
         framing(headers)?;
+        join_cookies(headers);
         if self.forwarding.is_loop(headers) {
             return Err(Problem::Loop);
         }
-        let upgrade = self.upgrade(parts.version, headers, has_body);
+        let upgrade = self.upgrade(parts.version, headers, can_upgrade);
         let takes_trailers = headers.contains_key(TE)
             && members(headers, &TE).any(|coding| coding.to_ascii_lowercase().starts_with(b"trailers"));
         self.hops.strip(headers).map_err(|_| {
@@ -72,8 +73,8 @@ impl Check {
     }
 
     /// The one protocol that the request asks to go on with, if it may.
-    fn upgrade(&self, version: Version, headers: &HeaderMap, has_body: bool) -> Option<HeaderValue> {
-        if has_body || version != Version::HTTP_11 || !has_member(headers, &CONNECTION, "upgrade") {
+    fn upgrade(&self, version: Version, headers: &HeaderMap, can_upgrade: bool) -> Option<HeaderValue> {
+        if !can_upgrade || version != Version::HTTP_11 || !has_member(headers, &CONNECTION, "upgrade") {
             return None;
         }
         let mut asked = members(headers, &UPGRADE);
@@ -160,6 +161,16 @@ fn target(method: &Method, uri: &Uri) -> Result<Uri, Problem> {
             path.map(Uri::from).map_err(|_| Problem::Malformed("The request's target is no URL."))
         }
         _ => Err(Problem::Malformed("The request's target is no path; begin it with a slash.")),
+    }
+}
+
+/// HTTP/2 splits cookies into lines, which HTTP/1.1 has in one (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_some() {
+        let all: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(all) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+            headers.insert(COOKIE, all);
+        }
     }
 }
 

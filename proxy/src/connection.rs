@@ -3,19 +3,23 @@
 use crate::{
     account::{Account, Accounts, Sent},
     answer::AnswerBody,
-    fields::{self, Peer},
+    fields,
     forward::{Client, Forwarder},
-    pulse::{Due, InFlight, Pulse},
+    pulse::{Due, InFlight, LAST_CALL, Pulse},
     settings::ServerSettings,
     stop::Stop,
     stream::{ClientStream, Stream},
     upload::{Stage, Upload},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header::CONNECTION};
+use http::{HeaderValue, Request, Response, Version, header::CONNECTION};
 use http_body::{Body, Frame, SizeHint};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use std::{
     convert::Infallible,
@@ -25,7 +29,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 use tidegate::{PeerAddr, ThrottleLayer};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -44,30 +48,71 @@ pub(crate) struct Host {
 /// How many fields hyper reads a head of without taking memory for them.
 const FREE_FIELDS: usize = 100;
 
+/// How much an HTTP/2 client may send before it is read, for a stream and for all.
+const WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
+
+/// How many requests an HTTP/2 client may have at a time.
+const STREAMS: u32 = 128;
+
 /// Serves a client until either side closes.
 pub(crate) async fn serve(host: Arc<Host>, stream: Stream, client: Client) {
     let pulse = Arc::new(Pulse::new());
-    let stream = TokioIo::new(ClientStream::new(stream, pulse.clone()));
+    let mut stream = ClientStream::new(stream, pulse.clone());
+    let Some(is_http2) = begin(&host, &mut stream).await else { return };
+    let stream = TokioIo::new(stream);
     let (forwarder, client) = (host.forwarder.clone(), Arc::new(client));
-    let peer = client.peer.clone();
+    let asking = client.clone();
     let throttle = host.layer.layer(Forward(move |request: Request<Upload>| {
         let (forwarder, client) = (forwarder.clone(), client.clone());
         Sent::note(request.extensions());
         async move { Ok(forwarder.forward(&client, request).await) }
     }));
-    let service = service_fn(|request: Request<Incoming>| {
-        let running = pulse.begin();
-        respond(&host, throttle.clone(), &peer, running, request)
+    let beginning = pulse.clone();
+    let respond_on = host.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        respond(respond_on.clone(), throttle.clone(), asking.clone(), beginning.begin(), request)
     });
-    let mut builder = http1::Builder::new();
-    let max_head = usize::try_from(host.settings.max_head.bytes()).unwrap_or(usize::MAX);
-    builder.max_header_size(max_head);
-    if host.settings.max_fields != FREE_FIELDS {
-        builder.max_headers(host.settings.max_fields);
+    let max_head = host.settings.max_head.bytes();
+    if is_http2 {
+        pulse.goes_on_in_http2();
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX))
+            .max_concurrent_streams(STREAMS)
+            .initial_stream_window_size(WINDOWS.0)
+            .initial_connection_window_size(WINDOWS.1);
+        drive(builder.serve_connection(stream, service), &host, &pulse, http2::Connection::graceful_shutdown)
+            .await;
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.max_header_size(usize::try_from(max_head).unwrap_or(usize::MAX));
+        if host.settings.max_fields != FREE_FIELDS {
+            builder.max_headers(host.settings.max_fields);
+        }
+        let connection = builder.serve_connection(stream, service).with_upgrades();
+        drive(connection, &host, &pulse, http1::UpgradeableConnection::graceful_shutdown).await;
     }
-    let mut connection = pin!(builder.serve_connection(stream, service).with_upgrades());
+}
 
+/// Finds out what the client speaks, unless it says nothing for too long.
+async fn begin(host: &Host, stream: &mut ClientStream) -> Option<bool> {
+    let mut stopping = host.stop.watch();
+    let last_call = async {
+        stopping.begun().await;
+        sleep(LAST_CALL).await;
+    };
+    tokio::select! {
+        biased;
+        is_http2 = timeout(host.settings.timeouts.head.get(), stream.is_http2()) => is_http2.ok()?.ok(),
+        () = last_call => None,
+    }
+}
+
+/// Drives a connection, and ends it when it is idle for too long, its client is too slow, or the server stops.
+async fn drive<C: Future>(connection: C, host: &Host, pulse: &Pulse, graceful: fn(Pin<&mut C>)) {
     let timeouts = &host.settings.timeouts;
+    let mut connection = pin!(connection);
     let mut stopping = host.stop.watch();
     let (mut is_closing, mut lingers) = (false, false);
     let mut timer = pin!(sleep_until(pulse.first_look(timeouts)));
@@ -84,21 +129,27 @@ pub(crate) async fn serve(host: Arc<Host>, stream: Stream, client: Client) {
                 Due::At(at) => timer.as_mut().reset(at),
                 Due::Close if !is_closing => {
                     is_closing = true;
-                    connection.as_mut().graceful_shutdown();
+                    graceful(connection.as_mut());
                     pulse.lingers();
                 }
                 Due::Close | Due::Drop => return,
             },
-            () = stopping.begun() => timer.as_mut().reset(Instant::now()),
+            () = stopping.begun() => {
+                // It tells the client which requests are still answered; HTTP/1.1 tells with the next answer.
+                if pulse.is_http2() {
+                    graceful(connection.as_mut());
+                }
+                timer.as_mut().reset(Instant::now());
+            }
         }
     }
 }
 
 /// The answer to one request.
 async fn respond<S, B>(
-    host: &Host,
+    host: Arc<Host>,
     mut throttle: S,
-    peer: &Peer,
+    client: Arc<Client>,
     running: InFlight,
     request: Request<Incoming>,
 ) -> Result<Response<Running<B>>, Infallible>
@@ -110,6 +161,8 @@ where
     let mut request =
         request.map(|body| Upload::new(body, settings.max_body.bytes(), settings.timeouts.body.get()));
     let progress = request.body().progress();
+    let is_http2 = request.version() == Version::HTTP_2;
+    let peer = &client.peer;
     request.extensions_mut().insert(PeerAddr(peer.address));
     let id = host.has_request_ids.then(|| fields::identify(peer, request.headers_mut()));
     let mut account = host.accounts.as_ref().map(|accounts| {
@@ -121,8 +174,10 @@ where
         fields::tell_id(id, response.headers_mut());
     }
     let is_unread = progress.is_some_and(|progress| progress.stage() != Stage::Ended);
-    // What is left of the body is not read, so the next request cannot be found.
-    if is_unread || host.stop.is_begun() {
+    if is_http2 {
+        response.headers_mut().remove(CONNECTION); // there is none to close for one request
+    } else if is_unread || host.stop.is_begun() {
+        // What is left of a body is not read, so the next request cannot be found.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(account) = &mut account {

@@ -61,7 +61,9 @@ impl Forwarder {
         }
         let progress = request.body().progress();
         let (mut parts, body) = request.into_parts();
-        let protocol = self.check.admit(&client.peer, &mut parts, progress.is_some())?;
+        let can_upgrade = progress.is_none() && self.upstream.has_upgrades();
+        let protocol = self.check.admit(&client.peer, &mut parts, can_upgrade)?;
+        // hyper attaches that to whatever could be one.
         let upgrade = match (protocol, parts.extensions.remove::<OnUpgrade>()) {
             (Some(protocol), Some(client)) => Some(Upgrade { protocol, client }),
             _ => None,
@@ -91,7 +93,7 @@ impl Forwarder {
             let upgrade =
                 upgrade.filter(|upgrade| parts.headers.get(UPGRADE).is_some_and(|to| is_same(to, upgrade)));
             let (upgrade, (upstream, early, place)) =
-                upgrade.zip(link.upgraded()).ok_or(Problem::BadAnswer)?;
+                upgrade.zip(link.and_then(|link| link.upgraded())).ok_or(Problem::BadAnswer)?;
             let places = (client.place.clone(), place);
             tunnel::spawn(upgrade.client, upstream, early, self.upgraded_span, places);
             self.check.hops.strip_answer(&mut parts.headers);
@@ -101,11 +103,7 @@ impl Forwarder {
         }
         admit_answer(&self.check.hops, &mut parts.headers)?;
         let is_uploading = progress.is_some_and(|progress| progress.stage() != Stage::Ended);
-        let body = match is_uploading {
-            true => AnswerBody::beside(incoming, link, self.upstream.body_span()),
-            false => self.upstream.body(incoming, link),
-        };
-        Ok(Response::from_parts(parts, body))
+        Ok(Response::from_parts(parts, self.upstream.body(incoming, link, is_uploading)))
     }
 }
 

@@ -4,7 +4,7 @@ use crate::settings::ServerTimeouts;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -14,13 +14,15 @@ use tokio::time::Instant;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// How long a connection that nobody uses stays open when the server stops: a request may be on its way.
-const LAST_CALL: Duration = Duration::from_millis(500);
+pub(crate) const LAST_CALL: Duration = Duration::from_millis(500);
 
 /// Marks of a connection's time. Requests move them, and one timer looks at them: no timer is set or taken back for a
 /// request.
 #[derive(Debug)]
 pub(crate) struct Pulse {
     began: Instant,
+    /// HTTP/2: what is read need not be a request's head.
+    is_http2: AtomicBool,
     in_flight: AtomicU32,
     idle: Mark,
     head: Mark,
@@ -65,6 +67,7 @@ impl Pulse {
     pub(crate) fn new() -> Self {
         Self {
             began: Instant::now(),
+            is_http2: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
             idle: Mark::default(),
             head: Mark::default(),
@@ -77,9 +80,19 @@ impl Pulse {
         self.began.elapsed()
     }
 
+    /// From here on the client speaks HTTP/2.
+    pub(crate) fn goes_on_in_http2(&self) {
+        self.is_http2.store(true, Relaxed);
+        self.head.clear();
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        self.is_http2.load(Relaxed)
+    }
+
     /// Bytes have come: the head of a request, where none is running.
     pub(crate) fn read(&self) {
-        if self.in_flight.load(Relaxed) == 0 && self.head.get().is_none() {
+        if self.in_flight.load(Relaxed) == 0 && self.head.get().is_none() && !self.is_http2() {
             self.head.set(self.now());
         }
     }
@@ -135,6 +148,7 @@ impl Pulse {
         match (stopping, self.idle.get()) {
             (Some(stopping), idle) => at(idle.unwrap_or_default().max(stopping), LAST_CALL, Due::Close),
             (None, Some(idle)) => at(idle, timeouts.idle.get(), Due::Close),
+            (None, None) if self.is_http2() => at(Duration::ZERO, timeouts.idle.get(), Due::Close),
             // Whoever connects has something to ask.
             (None, None) => at(Duration::ZERO, timeouts.head.get(), Due::Close),
         }

@@ -9,7 +9,7 @@ use crate::{
     listen,
     settings::{Listen, LogTarget, Settings},
     stop::Stop,
-    upstream::{Gate, Upstream},
+    upstream::{Gate, Limits, Upstream},
     worker,
 };
 use http::HeaderName;
@@ -133,7 +133,8 @@ impl Server {
         let mut this =
             Self { addresses, stop: stop.clone(), workers: Vec::new(), accounts: accounts.clone() };
         for (number, sockets) in sockets.into_iter().enumerate() {
-            let upstream = Upstream::new(&settings.upstream, gate.clone(), max_head, server.max_fields);
+            let limits = Limits { max_head, max_fields: server.max_fields };
+            let upstream = Upstream::new(&settings.upstream, gate.clone(), limits);
             let forwarder =
                 Forwarder { check: check.clone(), upstream, upgraded_span: server.timeouts.upgraded.get() };
             let host = Host {

@@ -1,6 +1,7 @@
 //! Bytes to and from a client or an upstream.
 
 use crate::pulse::Pulse;
+use bytes::{Bytes, BytesMut};
 use std::{
     io,
     pin::Pin,
@@ -8,7 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
@@ -62,6 +63,12 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// What a client that speaks HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How many bytes are read at first; most heads fit.
+const FIRST_READ: usize = 2048;
+
 /// So many bytes are read from a client that we have done with, at most.
 const MOST_LINGERED: usize = 1 << 20;
 
@@ -72,6 +79,8 @@ const MOST_LINGERED: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct ClientStream {
     stream: Stream,
+    /// What was read already, to find out what the client speaks.
+    early: Bytes,
     pulse: Arc<Pulse>,
     is_shut: bool,
     lingered: usize,
@@ -79,7 +88,21 @@ pub(crate) struct ClientStream {
 
 impl ClientStream {
     pub(crate) fn new(stream: Stream, pulse: Arc<Pulse>) -> Self {
-        Self { stream, pulse, is_shut: false, lingered: 0 }
+        Self { stream, early: Bytes::new(), pulse, is_shut: false, lingered: 0 }
+    }
+
+    /// Whether the client begins to speak HTTP/2 (RFC 9113, section 3.4). Its first bytes are read again afterwards.
+    pub(crate) async fn is_http2(&mut self) -> io::Result<bool> {
+        let mut early = BytesMut::with_capacity(FIRST_READ);
+        loop {
+            let read = self.read_buf(&mut early).await?;
+            let known = early.len().min(PREFACE.len());
+            let is_preface = early.get(..known) == PREFACE.get(..known);
+            if read == 0 || !is_preface || known == PREFACE.len() {
+                self.early = early.freeze();
+                return Ok(is_preface && known == PREFACE.len());
+            }
+        }
     }
 
     fn watch<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -94,6 +117,11 @@ impl AsyncRead for ClientStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            let fits = self.early.len().min(buf.remaining());
+            buf.put_slice(&self.early.split_to(fits));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {

@@ -138,6 +138,9 @@ impl Default for ServerTimeouts {
 pub struct UpstreamSettings {
     /// `http://127.0.0.1:8265`.
     pub url: Target,
+    /// Which version of HTTP it speaks.
+    #[serde(default)]
+    pub http: HttpVersion,
     /// The most connections at a time, of all threads together.
     #[serde(default = "default_connections")]
     pub max_connections: NonZeroUsize,
@@ -149,8 +152,25 @@ pub struct UpstreamSettings {
 impl UpstreamSettings {
     /// An upstream, all else as by default.
     pub fn new(url: Target) -> Self {
-        Self { url, max_connections: default_connections(), timeouts: UpstreamTimeouts::default() }
+        Self {
+            url,
+            http: HttpVersion::default(),
+            max_connections: default_connections(),
+            timeouts: UpstreamTimeouts::default(),
+        }
     }
+}
+
+/// Which version of HTTP an upstream speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum HttpVersion {
+    /// HTTP/1.1.
+    #[default]
+    #[serde(rename = "1.1")]
+    One,
+    /// HTTP/2, as both sides know beforehand; gRPC needs it. There are no upgrades.
+    #[serde(rename = "2")]
+    Two,
 }
 
 fn default_connections() -> NonZeroUsize {

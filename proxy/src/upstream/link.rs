@@ -1,24 +1,22 @@
 //! One connection to an upstream over HTTP/1.1.
 
-use super::pool::Place;
-use crate::{
-    patience::Patience,
-    stream::Stream,
-    upload::{Progress, Stage, Upload},
-};
+use super::{pool::Place, watch::Watch};
+use crate::{patience::Patience, stream::Stream, upload::Upload};
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
-    client::conn::http1::{Builder, Connection, SendRequest},
+    client::conn::{
+        TrySendError,
+        http1::{Builder, Connection, SendRequest},
+    },
 };
 use hyper_util::rt::TokioIo;
 use std::{
     fmt,
     future::{Future as _, poll_fn},
     pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -57,6 +55,16 @@ pub(crate) enum Lost {
     TimedOut,
 }
 
+impl From<TrySendError<Request<Upload>>> for Lost {
+    fn from(mut error: TrySendError<Request<Upload>>) -> Self {
+        match error.take_message() {
+            Some(request) => Self::Unsent(Box::new(request)),
+            None if error.error().is_parse() => Self::Garbage,
+            None => Self::Closed,
+        }
+    }
+}
+
 impl Link {
     pub(crate) async fn new(
         stream: Stream,
@@ -92,7 +100,7 @@ impl Link {
         request: Request<Upload>,
         span: Duration,
     ) -> Result<(Response<Incoming>, Box<Self>), Lost> {
-        let mut watch = Watch { progress: request.body().progress(), seen: 0 };
+        let mut watch = Watch::new(&request);
         self.patience.renew_by(span);
         let mut answer = pin!(self.sender.try_send_request(request));
         let answer = poll_fn(|cx| {
@@ -104,11 +112,7 @@ impl Link {
         });
         match answer.await {
             Some(Ok(response)) => Ok((response, self)),
-            Some(Err(mut error)) => Err(match error.take_message() {
-                Some(request) => Lost::Unsent(Box::new(request)),
-                None if error.error().is_parse() => Lost::Garbage,
-                None => Lost::Closed,
-            }),
+            Some(Err(error)) => Err(error.into()),
             None => Err(Lost::TimedOut),
         }
     }
@@ -135,28 +139,6 @@ impl Link {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("is_over", &self.is_over).finish_non_exhaustive()
-    }
-}
-
-/// Waits for an answer no longer than it may take, and for a request to be sent as long as that goes on.
-struct Watch {
-    progress: Option<Arc<Progress>>,
-    seen: u64,
-}
-
-impl Watch {
-    fn poll_over(&mut self, patience: &mut Patience, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            ready!(patience.poll_over(cx));
-            let Some(progress) = &self.progress else { return Poll::Ready(()) };
-            let frames = progress.frames();
-            // Clients that are too slow are none of the upstream's doing, and have a time of their own.
-            if frames == self.seen && progress.stage() != Stage::Awaited {
-                return Poll::Ready(());
-            }
-            self.seen = frames;
-            patience.renew();
-        }
     }
 }
 

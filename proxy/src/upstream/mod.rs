@@ -4,20 +4,28 @@ mod connect;
 mod gate;
 mod link;
 mod pool;
+mod streams;
+mod watch;
 
 use crate::{
     answer::AnswerBody,
     problem::Problem,
-    settings::{Target, UpstreamSettings, UpstreamTimeouts},
+    settings::{HttpVersion, Target, UpstreamSettings, UpstreamTimeouts},
+    stream::Stream,
     upload::{Stage, Upload},
 };
 pub(crate) use gate::Gate;
-use http::{HeaderValue, Method, Request, Response, header::HOST};
-use hyper::body::Incoming;
-use link::{Limits, Lost};
-pub(crate) use link::{Link, poll_through};
+use http::{
+    HeaderValue, Method, Request, Response, Uri, Version,
+    header::{CONNECTION, HOST, TRANSFER_ENCODING},
+    uri::Authority,
+};
+use hyper::{body::Incoming, client::conn::http2::SendRequest};
+use link::Lost;
+pub(crate) use link::{Limits, Link, poll_through};
 pub(crate) use pool::Pool;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use streams::Streams;
 
 /// One worker's way to an upstream.
 #[derive(Debug)]
@@ -28,21 +36,19 @@ pub(crate) struct Upstream {
     timeouts: UpstreamTimeouts,
     limits: Limits,
     pool: Arc<Pool>,
+    /// Where it speaks HTTP/2.
+    streams: Option<Streams>,
 }
 
 /// An answer's head, and where its body comes from.
 pub(crate) struct Answered {
     pub(crate) response: Response<Incoming>,
-    pub(crate) link: Box<Link>,
+    /// Over HTTP/1.1, the connection.
+    pub(crate) link: Option<Box<Link>>,
 }
 
 impl Upstream {
-    pub(crate) fn new(
-        settings: &UpstreamSettings,
-        gate: Arc<Gate>,
-        max_head: usize,
-        max_fields: usize,
-    ) -> Self {
+    pub(crate) fn new(settings: &UpstreamSettings, gate: Arc<Gate>, limits: Limits) -> Self {
         let target = settings.url.clone();
         let host = HeaderValue::from_str(target.authority().as_str());
         Self {
@@ -50,13 +56,19 @@ impl Upstream {
             host: host.unwrap_or_else(|_| HeaderValue::from_static("localhost")),
             target,
             timeouts: settings.timeouts.clone(),
-            limits: Limits { max_head, max_fields },
+            limits,
             pool: Arc::new(Pool::new(gate, settings.timeouts.idle.get())),
+            streams: (settings.http == HttpVersion::Two).then(Streams::default),
         }
     }
 
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.pool
+    }
+
+    /// Whether requests can be upgraded.
+    pub(crate) const fn has_upgrades(&self) -> bool {
+        self.streams.is_none()
     }
 
     /// Sends a request, and once more over a new connection where the kept one was closed meanwhile: what was never
@@ -66,43 +78,93 @@ impl Upstream {
             request.headers_mut().insert(HOST, self.host.clone());
         }
         let progress = request.body().progress();
-        let can_repeat = progress.is_none() && request.method().is_idempotent();
-        let response_span = self.timeouts.response.get();
+        let sent = match &self.streams {
+            Some(streams) => self.send_in_stream(streams, request, progress.is_none()).await,
+            None => self.send_over_link(request, progress.is_none()).await,
+        };
+        sent.map_err(|failed| match failed {
+            Failed::Lost(lost) => problem(lost, progress.as_deref()),
+            Failed::Problem(problem) => problem,
+        })
+    }
+
+    async fn send_over_link(&self, mut request: Request<Upload>, is_whole: bool) -> Result<Answered, Failed> {
+        let can_repeat = is_whole && request.method().is_idempotent();
+        let span = self.timeouts.response.get();
         if let Some(link) = self.pool.take() {
             let copy = can_repeat.then(|| copy(&request));
-            match link.exchange(request, response_span).await {
-                Ok((response, link)) => return Ok(Answered { response, link }),
-                Err(Lost::Unsent(unsent)) => request = *unsent,
-                Err(Lost::Closed) => match copy {
-                    Some(copy) => request = copy,
-                    None => return Err(problem(Lost::Closed, progress.as_deref())),
-                },
-                Err(lost) => return Err(problem(lost, progress.as_deref())),
+            match link.exchange(request, span).await {
+                Ok((response, link)) => return Ok(Answered { response, link: Some(link) }),
+                Err(lost) => request = lost.again(copy)?,
             }
         }
         let link = self.obtain().await?;
-        match link.exchange(request, response_span).await {
-            Ok((response, link)) => Ok(Answered { response, link }),
-            Err(lost) => Err(problem(lost, progress.as_deref())),
-        }
+        let (response, link) = link.exchange(request, span).await?;
+        Ok(Answered { response, link: Some(link) })
+    }
+
+    async fn send_in_stream(
+        &self,
+        streams: &Streams,
+        request: Request<Upload>,
+        is_whole: bool,
+    ) -> Result<Answered, Failed> {
+        let (mut parts, body) = request.into_parts();
+        let host = parts.headers.remove(HOST);
+        parts.headers.remove(CONNECTION);
+        parts.headers.remove(TRANSFER_ENCODING);
+        parts.version = Version::HTTP_2;
+        let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        let mut uri = parts.uri.into_parts();
+        uri.scheme = Some(http::uri::Scheme::HTTP);
+        uri.authority = Some(host.unwrap_or_else(|| self.target.authority().clone()));
+        let malformed = || Problem::Malformed("The request's target is no URL.");
+        parts.uri = Uri::from_parts(uri).map_err(|_| malformed())?;
+        let request = Request::from_parts(parts, body);
+
+        let copy = (is_whole && request.method().is_idempotent()).then(|| copy(&request));
+        let span = self.timeouts.response.get();
+        let mut sender = self.stream_sender(streams).await?;
+        let request = match streams::exchange(&mut sender, request, span).await {
+            Ok(response) => return Ok(Answered { response, link: None }),
+            Err(lost) => lost.again(copy)?,
+        };
+        let mut sender = self.stream_sender(streams).await?;
+        let response = streams::exchange(&mut sender, request, span).await?;
+        Ok(Answered { response, link: None })
+    }
+
+    async fn stream_sender(&self, streams: &Streams) -> Result<SendRequest<Upload>, Problem> {
+        self.in_time(streams.sender(&self.limits, async {
+            let place = self.pool.place().await;
+            Ok((self.connect().await?, place))
+        }))
+        .await
     }
 
     /// A connection on which nothing was sent yet, or that somebody else has just done with.
     async fn obtain(&self) -> Result<Box<Link>, Problem> {
-        let span = self.timeouts.connect.get();
-        let within = tokio::time::timeout(span, async {
+        self.in_time(async {
             match self.pool.obtain().await {
                 pool::Obtained::Link(link) => Ok(link),
                 pool::Obtained::Place(place) => {
-                    let stream = connect::connect(&self.target).await.map_err(|error| {
-                        tracing::warn!(upstream = %self.target, %error, "cannot connect");
-                        Problem::Unreachable
-                    })?;
-                    Link::new(stream, place, &self.limits).await.map_err(|_| Problem::Unreachable)
+                    let link = Link::new(self.connect().await?, place, &self.limits).await;
+                    link.map_err(|_| Problem::Unreachable)
                 }
             }
-        });
-        within.await.unwrap_or_else(|_| {
+        })
+        .await
+    }
+
+    async fn connect(&self) -> Result<Stream, Problem> {
+        connect::connect(&self.target).await.map_err(|error| {
+            tracing::warn!(upstream = %self.target, %error, "cannot connect");
+            Problem::Unreachable
+        })
+    }
+
+    async fn in_time<T>(&self, connected: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+        tokio::time::timeout(self.timeouts.connect.get(), connected).await.unwrap_or_else(|_| {
             let is_full = self.pool.is_full();
             tracing::warn!(upstream = %self.target, is_full, "no connection in time");
             Err(if is_full { Problem::Busy } else { Problem::TooSlow })
@@ -110,12 +172,45 @@ impl Upstream {
     }
 
     /// The body of an answer whose head is checked.
-    pub(crate) fn body(&self, incoming: Incoming, link: Box<Link>) -> AnswerBody {
-        AnswerBody::over(incoming, link, &self.pool, self.body_span())
+    pub(crate) fn body(&self, incoming: Incoming, link: Option<Box<Link>>, is_uploading: bool) -> AnswerBody {
+        let span = self.timeouts.body.get();
+        match link {
+            Some(link) if is_uploading => {
+                link.detach();
+                AnswerBody::beside(incoming, span)
+            }
+            Some(link) => AnswerBody::over(incoming, link, &self.pool, span),
+            None => AnswerBody::beside(incoming, span),
+        }
     }
+}
 
-    pub(crate) fn body_span(&self) -> Duration {
-        self.timeouts.body.get()
+/// Why a request was not answered.
+enum Failed {
+    Lost(Lost),
+    Problem(Problem),
+}
+
+impl From<Lost> for Failed {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
+}
+
+impl From<Problem> for Failed {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl Lost {
+    /// What to send again: the request if it was not sent, or its copy if it may have been.
+    fn again(self, copy: Option<Request<Upload>>) -> Result<Request<Upload>, Self> {
+        match (self, copy) {
+            (Self::Unsent(request), _) => Ok(*request),
+            (Self::Closed, Some(copy)) => Ok(copy),
+            (lost, _) => Err(lost),
+        }
     }
 }
 
@@ -123,6 +218,7 @@ impl Upstream {
 fn copy(request: &Request<Upload>) -> Request<Upload> {
     let mut copy = Request::new(Upload::empty());
     *copy.method_mut() = request.method().clone();
+    *copy.version_mut() = request.version();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
     copy

@@ -73,18 +73,27 @@ impl Pool {
     /// A place for a new connection, or a connection that comes back before there is one.
     pub(crate) async fn obtain(&self) -> Obtained {
         if let Some(permit) = self.gate.try_enter() {
-            return Obtained::Place(self.place(permit));
+            return Obtained::Place(self.take_place(permit));
         }
         let (give, given) = oneshot::channel();
         self.resting().waiting.push_back(give);
         tokio::select! {
             biased;
             Ok(link) = given => Obtained::Link(link),
-            permit = self.gate.enter() => Obtained::Place(self.place(permit)),
+            permit = self.gate.enter() => Obtained::Place(self.take_place(permit)),
         }
     }
 
-    fn place(&self, permit: OwnedSemaphorePermit) -> Place {
+    /// A place for a new connection.
+    pub(crate) async fn place(&self) -> Place {
+        let permit = match self.gate.try_enter() {
+            Some(permit) => permit,
+            None => self.gate.enter().await,
+        };
+        self.take_place(permit)
+    }
+
+    fn take_place(&self, permit: OwnedSemaphorePermit) -> Place {
         self.held.fetch_add(1, Relaxed);
         Place { _permit: permit, held: self.held.clone() }
     }
