@@ -119,7 +119,7 @@ fn host(parts: &Parts) -> Result<Option<HeaderValue>, Problem> {
 }
 
 /// Whether it is a host with or without port, in the characters that all servers agree about.
-fn is_host(text: &[u8]) -> bool {
+pub(crate) fn is_host(text: &[u8]) -> bool {
     let (host, port) = match text.strip_prefix(b"[") {
         Some(rest) => {
             let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use tidegate::{Policy, Quota, TrustedProxies};
 use tidegate_proxy::{
     Settings,
-    settings::{Listen, LogFormat, LogTarget, Target},
+    settings::{HttpVersion, Listen, LogFormat, LogTarget, Target},
 };
 
 /// Rate limits in front of anything that speaks HTTP.
@@ -53,6 +53,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "PARAMETER", requires = "access_log")]
     redact: Vec<String>,
 
+    /// The upstream speaks HTTP/2, as for gRPC.
+    #[arg(long)]
+    http2: bool,
+
     /// How many threads serve; as many as there are processors, unless given.
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
@@ -73,6 +77,9 @@ impl Serve {
         settings.log.access.clone_from(&self.access_log);
         settings.log.format = self.log_format;
         settings.log.redact.clone_from(&self.redact);
+        if self.http2 {
+            settings.upstreams.iter_mut().for_each(|upstream| upstream.http = HttpVersion::Two);
+        }
         settings
     }
 

@@ -5,13 +5,16 @@ use crate::{
     check::Check,
     fields::{Hops, Peer},
     problem::Problem,
+    routes::Routes,
     tunnel,
     upload::{Progress, Stage, Upload},
     upstream::{Answered, Upstream, is_bodiless},
 };
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE},
+    request::Parts,
+    uri::Authority,
 };
 use hyper::upgrade::OnUpgrade;
 use std::{sync::Arc, time::Duration};
@@ -21,7 +24,8 @@ use tokio::sync::OwnedSemaphorePermit;
 #[derive(Debug)]
 pub(crate) struct Forwarder {
     pub(crate) check: Arc<Check>,
-    pub(crate) upstream: Upstream,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) upstreams: Vec<Upstream>,
     /// For the next bytes of an upgraded connection.
     pub(crate) upgraded_span: Duration,
 }
@@ -61,8 +65,10 @@ impl Forwarder {
         }
         let progress = request.body().progress();
         let (mut parts, body) = request.into_parts();
-        let can_upgrade = progress.is_none() && self.upstream.has_upgrades();
+        let upstream = self.upstream(&parts);
+        let can_upgrade = progress.is_none() && upstream.is_some_and(Upstream::has_upgrades);
         let protocol = self.check.admit(&client.peer, &mut parts, can_upgrade)?;
+        let upstream = upstream.ok_or(Problem::NoUpstream)?;
         // hyper attaches that to whatever could be one.
         let upgrade = match (protocol, parts.extensions.remove::<OnUpgrade>()) {
             (Some(protocol), Some(client)) => Some(Upgrade { protocol, client }),
@@ -74,14 +80,22 @@ impl Forwarder {
         if progress.is_some() && is_bodiless(method) && !parts.headers.contains_key(CONTENT_LENGTH) {
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let answered = self.upstream.send(Request::from_parts(parts, body)).await?;
-        self.answer(client, answered, upgrade, progress.as_deref())
+        let answered = upstream.send(Request::from_parts(parts, body)).await?;
+        self.answer(client, upstream, answered, upgrade, progress.as_deref())
+    }
+
+    /// The upstream for a request that is yet to be checked.
+    fn upstream(&self, parts: &Parts) -> Option<&Upstream> {
+        let host = || parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = parts.uri.authority().map(Authority::as_str).or_else(host);
+        self.upstreams.get(self.routes.find(host, parts.uri.path())?)
     }
 
     /// The answer as the client gets it.
     fn answer(
         &self,
         client: &Client,
+        upstream: &Upstream,
         answered: Answered,
         upgrade: Option<Upgrade>,
         progress: Option<&Progress>,
@@ -92,10 +106,10 @@ impl Forwarder {
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             let upgrade =
                 upgrade.filter(|upgrade| parts.headers.get(UPGRADE).is_some_and(|to| is_same(to, upgrade)));
-            let (upgrade, (upstream, early, place)) =
+            let (upgrade, (stream, early, place)) =
                 upgrade.zip(link.and_then(|link| link.upgraded())).ok_or(Problem::BadAnswer)?;
             let places = (client.place.clone(), place);
-            tunnel::spawn(upgrade.client, upstream, early, self.upgraded_span, places);
+            tunnel::spawn(upgrade.client, stream, early, self.upgraded_span, places);
             self.check.hops.strip_answer(&mut parts.headers);
             parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             parts.headers.insert(UPGRADE, upgrade.protocol);
@@ -103,7 +117,7 @@ impl Forwarder {
         }
         admit_answer(&self.check.hops, &mut parts.headers)?;
         let is_uploading = progress.is_some_and(|progress| progress.stage() != Stage::Ended);
-        Ok(Response::from_parts(parts, self.upstream.body(incoming, link, is_uploading)))
+        Ok(Response::from_parts(parts, upstream.body(incoming, link, is_uploading)))
     }
 }
 

@@ -20,6 +20,7 @@ mod listen;
 mod patience;
 mod problem;
 mod pulse;
+mod routes;
 mod server;
 pub mod settings;
 mod stop;

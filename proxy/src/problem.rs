@@ -26,6 +26,10 @@ pub(crate) enum Problem {
     BadAnswer,
     /// The upstream was too slow.
     TooSlow,
+    /// No upstream is for the request's host and path.
+    NoUpstream,
+    /// The upstream does not answer when it is asked how it is.
+    Unhealthy,
     /// The upstream has all the connections that it may have.
     Busy,
 }
@@ -40,7 +44,8 @@ impl Problem {
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Unreachable | Self::Closed | Self::BadAnswer => StatusCode::BAD_GATEWAY,
             Self::TooSlow => StatusCode::GATEWAY_TIMEOUT,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoUpstream => StatusCode::NOT_FOUND,
+            Self::Busy | Self::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -56,6 +61,8 @@ impl Problem {
             Self::Closed => "The server behind this proxy closed the connection without an answer.",
             Self::BadAnswer => "The server behind this proxy answered with what cannot be forwarded.",
             Self::TooSlow => "The server behind this proxy did not answer in time.",
+            Self::NoUpstream => "Nothing is set up for this host and path.",
+            Self::Unhealthy => "The server behind this proxy is not well at the moment.",
             Self::Busy => "The server behind this proxy has all the connections that it may have.",
         }
     }
@@ -86,7 +93,7 @@ impl Problem {
         if self.ends_connection() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if self == Self::Busy {
+        if matches!(self, Self::Busy | Self::Unhealthy) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -100,7 +107,19 @@ mod tests {
     #[test]
     fn details_need_no_escapes() {
         use Problem::*;
-        let all = [BodyTooLarge, BodyTooSlow, Method, Loop, Unreachable, Closed, BadAnswer, TooSlow, Busy];
+        let all = [
+            BodyTooLarge,
+            BodyTooSlow,
+            Method,
+            Loop,
+            Unreachable,
+            Closed,
+            BadAnswer,
+            TooSlow,
+            Busy,
+            NoUpstream,
+            Unhealthy,
+        ];
         for problem in all {
             assert!(!problem.detail().contains(['"', '\\']), "{problem:?}");
         }

@@ -7,9 +7,10 @@ use crate::{
     fields::{Forwarding, Hops},
     forward::Forwarder,
     listen,
-    settings::{Listen, LogTarget, Settings},
+    routes::Routes,
+    settings::{Listen, LogTarget, Settings, UpstreamSettings},
     stop::Stop,
-    upstream::{Gate, Limits, Upstream},
+    upstream::{Common, Gate, Health, Limits, Upstream},
     worker,
 };
 use http::HeaderName;
@@ -103,6 +104,9 @@ impl Server {
     pub fn start(settings: &Settings, layer: &ThrottleLayer) -> Result<Self, StartError> {
         let server = &settings.server;
         let check = Arc::new(check(settings)?);
+        let routes = Routes::new(&settings.upstreams);
+        let routes = routes.map_err(|reason| StartError::Setting { setting: "upstream", reason })?;
+        let routes = Arc::new(routes);
         let threads = server.threads.or_else(|| thread::available_parallelism().ok());
         let threads = threads.map_or(1, NonZeroUsize::get);
 
@@ -127,16 +131,29 @@ impl Server {
         let accounts = accounts.map(Arc::new);
         let layer = if accounts.is_some() { layer.clone().expose_decision() } else { layer.clone() };
         let stop = Arc::new(Stop::new());
-        let gate = Arc::new(Gate::new(settings.upstream.max_connections.get(), threads));
+        let common = |upstream: &UpstreamSettings| Common {
+            gate: Arc::new(Gate::new(upstream.max_connections.get(), threads)),
+            health: Arc::new(Health::new()),
+        };
+        let upstreams: Vec<_> = settings.upstreams.iter().map(|it| (it, common(it))).collect();
         let max_head = usize::try_from(server.max_head.bytes()).unwrap_or(usize::MAX);
         let places = server.max_connections.get().div_ceil(threads);
         let mut this =
             Self { addresses, stop: stop.clone(), workers: Vec::new(), accounts: accounts.clone() };
         for (number, sockets) in sockets.into_iter().enumerate() {
             let limits = Limits { max_head, max_fields: server.max_fields };
-            let upstream = Upstream::new(&settings.upstream, gate.clone(), limits);
-            let forwarder =
-                Forwarder { check: check.clone(), upstream, upgraded_span: server.timeouts.upgraded.get() };
+            let way =
+                |(settings, common): &(&UpstreamSettings, Common)| Upstream::new(settings, common, limits);
+            let forwarder = Forwarder {
+                check: check.clone(),
+                routes: routes.clone(),
+                upstreams: upstreams.iter().map(way).collect(),
+                upgraded_span: server.timeouts.upgraded.get(),
+            };
+            // One worker asks for all.
+            let watched = upstreams.iter().filter(|(settings, _)| number == 0 && settings.health.is_some());
+            let watched: Vec<_> =
+                watched.map(|(settings, common)| ((*settings).clone(), common.health.clone())).collect();
             let host = Host {
                 settings: server.clone(),
                 layer: layer.clone(),
@@ -147,7 +164,7 @@ impl Server {
             };
             let thread = thread::Builder::new().name(format!("worker-{number}"));
             let (tell, told) = mpsc::channel();
-            let run = move || worker::run(sockets, Arc::new(host), places, &tell);
+            let run = move || worker::run(sockets, Arc::new(host), places, watched, &tell);
             this.workers.push(thread.spawn(run).map_err(StartError::Thread)?);
             let started = told.recv().unwrap_or_else(|_| Err(io::Error::other("it ended at once")));
             started.map_err(StartError::Thread)?;

@@ -4,7 +4,9 @@ use crate::{
     connection::{self, Host},
     forward::Client,
     listen::BACKLOG,
+    settings::UpstreamSettings,
     stream::Stream,
+    upstream::{self, Health},
 };
 use std::{
     io,
@@ -28,6 +30,7 @@ pub(crate) fn run(
     sockets: Vec<std::net::TcpListener>,
     host: Arc<Host>,
     places: usize,
+    watched: Vec<(UpstreamSettings, Arc<Health>)>,
     tell: &mpsc::Sender<io::Result<()>>,
 ) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
@@ -43,7 +46,12 @@ pub(crate) fn run(
         let _ = tell.send(Ok(()));
         let places = places.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let free = Arc::new(Semaphore::new(places));
-        tokio::spawn(host.forwarder.upstream.pool().clone().sweep());
+        for upstream in &host.forwarder.upstreams {
+            tokio::spawn(upstream.pool().clone().sweep());
+        }
+        for (settings, health) in watched {
+            tokio::spawn(upstream::watch(settings, health));
+        }
         let accept = |listener| tokio::spawn(accept(listener, host.clone(), free.clone()));
         let accepting: Vec<_> = listeners.into_iter().map(accept).collect();
         host.stop.watch().begun().await;

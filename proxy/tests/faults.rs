@@ -107,7 +107,7 @@ async fn a_reset_is_a_502() {
 async fn a_hung_upstream_is_a_504_and_left() {
     let upstream = Upstream::new(|mut exchange| async move { exchange.closed().await }).await;
     let mut settings = settings(upstream.address);
-    settings.upstream.timeouts.response = "100ms".parse().unwrap();
+    settings.upstreams[0].timeouts.response = "100ms".parse().unwrap();
     let proxy = Proxy::start(&settings, &open());
     let mut client = proxy.connect().await;
     for request in [GET, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"] {
@@ -128,7 +128,7 @@ async fn a_body_that_stops_coming_is_cut_off() {
     })
     .await;
     let mut settings = settings(upstream.address);
-    settings.upstream.timeouts.body = "100ms".parse().unwrap();
+    settings.upstreams[0].timeouts.body = "100ms".parse().unwrap();
     let proxy = Proxy::start(&settings, &open());
     let mut client = proxy.connect().await;
     client.send(GET).await;

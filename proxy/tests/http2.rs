@@ -67,7 +67,7 @@ async fn echo() -> SocketAddr {
 
 fn framed(upstream: SocketAddr) -> Settings {
     let mut settings = settings(upstream);
-    settings.upstream.http = HttpVersion::Two;
+    settings.upstreams[0].http = HttpVersion::Two;
     settings
 }
 

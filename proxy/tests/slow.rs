@@ -76,7 +76,7 @@ async fn a_body_that_stops_coming_is_a_408_and_frees_the_upstream() {
 async fn a_body_that_goes_on_may_take_longer_than_an_answer() {
     let upstream = Upstream::ok().await;
     let mut settings = settings(upstream.address);
-    settings.upstream.timeouts.response = "100ms".parse().unwrap();
+    settings.upstreams[0].timeouts.response = "100ms".parse().unwrap();
     let proxy = Proxy::start(&settings, &open());
     let mut client = proxy.connect().await;
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n").await;
@@ -181,7 +181,7 @@ async fn no_more_connections_than_allowed_reach_the_upstream() {
     for threads in [1, 3] {
         let mut settings = settings(upstream.address);
         settings.server.threads = Some(threads.try_into().unwrap());
-        settings.upstream.max_connections = 2.try_into().unwrap();
+        settings.upstreams[0].max_connections = 2.try_into().unwrap();
         let proxy = Proxy::start(&settings, &open());
         let address = proxy.address;
         let before = upstream.connections();
@@ -215,8 +215,8 @@ async fn no_more_connections_than_allowed_reach_the_upstream() {
 async fn a_full_upstream_is_a_503() {
     let upstream = Upstream::new(|mut exchange| async move { exchange.closed().await }).await;
     let mut settings = settings(upstream.address);
-    settings.upstream.max_connections = 1.try_into().unwrap();
-    settings.upstream.timeouts.connect = "100ms".parse().unwrap();
+    settings.upstreams[0].max_connections = 1.try_into().unwrap();
+    settings.upstreams[0].timeouts.connect = "100ms".parse().unwrap();
     let proxy = Proxy::start(&settings, &open());
     let mut first = proxy.connect().await;
     first.send(GET).await;

@@ -20,9 +20,9 @@ pub struct Settings {
     /// How clients are served.
     #[serde(default)]
     pub server: ServerSettings,
-    /// Where requests go.
+    /// Where requests go: to the first whose host is named and whose path begins longest like theirs.
     #[serde(rename = "upstream")]
-    pub upstream: UpstreamSettings,
+    pub upstreams: Vec<UpstreamSettings>,
     /// What is written of each request.
     #[serde(default)]
     pub log: LogSettings,
@@ -33,7 +33,7 @@ impl Settings {
     pub fn new(target: Target) -> Self {
         Self {
             server: ServerSettings::default(),
-            upstream: UpstreamSettings::new(target),
+            upstreams: vec![UpstreamSettings::new(target)],
             log: LogSettings::default(),
         }
     }
@@ -138,9 +138,18 @@ impl Default for ServerTimeouts {
 pub struct UpstreamSettings {
     /// `http://127.0.0.1:8265`.
     pub url: Target,
+    /// The hosts that it is for, without ports: `api.example.com`. Without any, all that no other upstream names.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// What the paths that it is for begin with, whole segments: `/api` is for `/api` and `/api/jobs`, not for `/apis`.
+    #[serde(default = "default_paths")]
+    pub paths: Vec<String>,
     /// Which version of HTTP it speaks.
     #[serde(default)]
     pub http: HttpVersion,
+    /// How to find out whether it is well; nobody asks, unless set.
+    #[serde(default)]
+    pub health: Option<HealthSettings>,
     /// The most connections at a time, of all threads together.
     #[serde(default = "default_connections")]
     pub max_connections: NonZeroUsize,
@@ -154,6 +163,9 @@ impl UpstreamSettings {
     pub fn new(url: Target) -> Self {
         Self {
             url,
+            hosts: Vec::new(),
+            paths: default_paths(),
+            health: None,
             http: HttpVersion::default(),
             max_connections: default_connections(),
             timeouts: UpstreamTimeouts::default(),
@@ -171,6 +183,39 @@ pub enum HttpVersion {
     /// HTTP/2, as both sides know beforehand; gRPC needs it. There are no upgrades.
     #[serde(rename = "2")]
     Two,
+}
+
+/// How to find out whether an upstream is well.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthSettings {
+    /// What is asked for with GET; an answer below 400 says that it is well.
+    pub path: String,
+    /// How often.
+    #[serde(default = "default_interval")]
+    pub interval: Span,
+    /// How long it may take to answer.
+    #[serde(default = "default_patience")]
+    pub timeout: Span,
+    /// After so many failures in a row it gets no more requests, until it is well again.
+    #[serde(default = "default_failures")]
+    pub failures: NonZeroUsize,
+}
+
+fn default_interval() -> Span {
+    Span::secs(5)
+}
+
+fn default_patience() -> Span {
+    Span::secs(2)
+}
+
+fn default_failures() -> NonZeroUsize {
+    const { NonZeroUsize::new(3).unwrap() }
+}
+
+fn default_paths() -> Vec<String> {
+    vec!["/".to_owned()]
 }
 
 fn default_connections() -> NonZeroUsize {

@@ -2,6 +2,7 @@
 
 mod connect;
 mod gate;
+mod health;
 mod link;
 mod pool;
 mod streams;
@@ -15,6 +16,7 @@ use crate::{
     upload::{Stage, Upload},
 };
 pub(crate) use gate::Gate;
+pub(crate) use health::{Health, watch};
 use http::{
     HeaderValue, Method, Request, Response, Uri, Version,
     header::{CONNECTION, HOST, TRANSFER_ENCODING},
@@ -36,8 +38,16 @@ pub(crate) struct Upstream {
     timeouts: UpstreamTimeouts,
     limits: Limits,
     pool: Arc<Pool>,
+    health: Arc<Health>,
     /// Where it speaks HTTP/2.
     streams: Option<Streams>,
+}
+
+/// What all workers know of an upstream.
+#[derive(Debug, Clone)]
+pub(crate) struct Common {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) health: Arc<Health>,
 }
 
 /// An answer's head, and where its body comes from.
@@ -48,7 +58,7 @@ pub(crate) struct Answered {
 }
 
 impl Upstream {
-    pub(crate) fn new(settings: &UpstreamSettings, gate: Arc<Gate>, limits: Limits) -> Self {
+    pub(crate) fn new(settings: &UpstreamSettings, common: &Common, limits: Limits) -> Self {
         let target = settings.url.clone();
         let host = HeaderValue::from_str(target.authority().as_str());
         Self {
@@ -57,7 +67,8 @@ impl Upstream {
             target,
             timeouts: settings.timeouts.clone(),
             limits,
-            pool: Arc::new(Pool::new(gate, settings.timeouts.idle.get())),
+            pool: Arc::new(Pool::new(common.gate.clone(), settings.timeouts.idle.get())),
+            health: common.health.clone(),
             streams: (settings.http == HttpVersion::Two).then(Streams::default),
         }
     }
@@ -74,6 +85,9 @@ impl Upstream {
     /// Sends a request, and once more over a new connection where the kept one was closed meanwhile: what was never
     /// sent, or may be done twice and has no body.
     pub(crate) async fn send(&self, mut request: Request<Upload>) -> Result<Answered, Problem> {
+        if !self.health.is_well() {
+            return Err(Problem::Unhealthy);
+        }
         if !request.headers().contains_key(HOST) {
             request.headers_mut().insert(HOST, self.host.clone());
         }
