@@ -83,9 +83,11 @@ impl Inner {
         limits.iter().map(|limit| (limit.words.name.as_str(), limit.cost.usual()))
     }
 
-    /// Whether any limit of a rule is shared by all clients.
-    pub(crate) fn shares_limits(&self, rule: usize) -> bool {
-        self.limits(rule).iter().any(|limit| matches!(limit.scope, Scope::Shared(_)))
+    /// Whether any limit of a rule is shared by all clients, and whether any is not.
+    pub(crate) fn shares_limits(&self, rule: usize) -> [bool; 2] {
+        let is_shared = |limit: &CompiledLimit| matches!(limit.scope, Scope::Shared(_));
+        let limits = self.limits(rule);
+        [limits.iter().any(is_shared), !limits.iter().all(is_shared)]
     }
 
     fn limits(&self, rule: usize) -> &[CompiledLimit] {

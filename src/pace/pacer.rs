@@ -87,9 +87,10 @@ impl Pacer {
         let shadow = limiter.inner.policy.rules.get(rule).is_some_and(|rule| rule.shadow);
         let shares = Shares::default();
         let settings = Settings { spacing: Spacing::Even, max_wait: None, shadow, bounds: BOUNDS, shares };
-        let takes_turns = limiter.inner.shares_limits(rule);
-        let queues = Arc::new(Queues::new(settings.bounds, shares));
-        Self { shared: Arc::new(Shared { limiter, rule, takes_turns, settings, queues, control: None }) }
+        let [takes_turns, has_own] = limiter.inner.shares_limits(rule);
+        let queues = Arc::new(Queues::new(settings.bounds, shares, takes_turns && !has_own));
+        let shared = Shared { limiter, rule, takes_turns, settings, queues, control: None };
+        Self { shared: Arc::new(shared) }
     }
 
     /// How long anybody may wait; for ever unless set. Who would have to wait longer, as far as that can be known, is
@@ -151,8 +152,9 @@ impl Pacer {
     }
 
     fn remade(&self, settings: Settings, control: Option<Arc<Control>>) -> Self {
-        let Shared { ref limiter, rule, takes_turns, .. } = *self.shared;
-        let (limiter, queues) = (limiter.clone(), Arc::new(Queues::new(settings.bounds, settings.shares)));
+        let Shared { ref limiter, rule, takes_turns, ref queues, .. } = *self.shared;
+        let queues = Arc::new(queues.remade(settings.bounds, settings.shares));
+        let limiter = limiter.clone();
         Self { shared: Arc::new(Shared { limiter, rule, takes_turns, settings, queues, control }) }
     }
 

@@ -39,7 +39,7 @@ struct Fresh {
 impl Fresh {
     /// The way past the queue, for what needs nothing but its limits, and overtakes nobody.
     fn at_once(&self) -> Option<AtOnce<'_>> {
-        let Shared { limiter, rule, takes_turns, settings, queues, control } = &*self.shared;
+        let Shared { limiter, rule, takes_turns, settings, queues, control, .. } = &*self.shared;
         let is_plain = control.is_none() && !settings.shadow;
         (is_plain && queues.is_free(self.sender.key, *takes_turns)).then(|| AtOnce {
             inner: &limiter.inner,

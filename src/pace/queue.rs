@@ -1,15 +1,17 @@
-//! Who waits, and whose turn it is. It knows nothing of time, limits or any runtime.
+//! Who waits, and whose turn it is. It knows nothing of limits; of time only what whoever was served leaves to the next.
 //!
 //! Each key has a queue with a lane for each priority, first come first served in each lane. One waiter at a time is the
 //! head of the queue. Where limits are shared by all keys, the heads of the queues take turns: next is whose key would have
 //! had the least, in units, when it is served (self-clocked fair queueing, Golestani 1994), again for each priority. A head
 //! whose own limits make it wait takes no turn.
 
+mod baton;
 mod lane;
 mod ticket;
 
 use super::priority::{Credits, Priority, Shares};
 use crate::Key;
+pub(super) use baton::{Baton, Handing};
 use lane::{Lane, Waiter};
 use smallvec::SmallVec;
 use std::{
@@ -43,6 +45,8 @@ pub(super) struct Bounds {
 pub(super) struct Queues {
     bounds: Bounds,
     shares: Shares,
+    /// Whether heads take their turns as soon as they lead, because no limits of their own can hold them back.
+    lines_up: bool,
     state: Mutex<State>,
     /// How many are in all queues, to be read without the lock. It is written under it.
     present: AtomicUsize,
@@ -79,6 +83,18 @@ struct Queue {
     waiting: usize,
 }
 
+/// When a head is due.
+#[derive(Debug, Clone, Copy)]
+enum Due {
+    Now,
+    /// By its own limits; then it takes a turn, if there are turns.
+    Own,
+    /// By the shared limits, because its turn has come.
+    Shared,
+    /// When its turn comes.
+    InTurn,
+}
+
 /// There are as many waiting as may.
 #[derive(Debug)]
 pub(super) struct Full;
@@ -94,8 +110,13 @@ pub(super) struct Entrant<'a> {
 }
 
 impl Queues {
-    pub(super) fn new(bounds: Bounds, shares: Shares) -> Self {
-        Self { bounds, shares, state: Mutex::default(), present: AtomicUsize::new(0) }
+    pub(super) fn new(bounds: Bounds, shares: Shares, lines_up: bool) -> Self {
+        Self { bounds, shares, lines_up, state: Mutex::default(), present: AtomicUsize::new(0) }
+    }
+
+    /// Empty ones with other settings.
+    pub(super) fn remade(&self, bounds: Bounds, shares: Shares) -> Self {
+        Self::new(bounds, shares, self.lines_up)
     }
 
     /// Takes a place in a key's queue. At its head nobody waits yet.
@@ -114,8 +135,18 @@ impl Queues {
         }
         let id = state.next_id;
         state.next_id += 1;
-        let waiter =
-            Waiter { id, units: units.clone(), weight, deadline, waits: !leads, expired: false, waker: None };
+        let (units, waits) = (units.clone(), !leads);
+        let waiter = Waiter {
+            id,
+            units,
+            weight,
+            deadline,
+            waits,
+            expired: false,
+            waker: None,
+            home: None,
+            baton: None,
+        };
         queue.lanes[lane].push(waiter);
         self.present.fetch_add(1, Relaxed);
         let wakers = if leads { state.elect(key) } else { state.lend(key, lane) };
@@ -199,11 +230,17 @@ impl Queue {
 impl State {
     /// Finds out who is the head of a queue, and answers with whom to wake for it.
     fn elect(&mut self, key: Key) -> Wakers {
-        let mut wakers = Wakers::new();
-        let Some(queue) = self.queues.get_mut(&key).filter(|queue| !queue.busy) else { return wakers };
+        let Some(next) = self.change_head(key) else { return Wakers::new() };
+        let head = self.rouse(key, None, Due::Now);
+        head.into_iter().chain(next).collect()
+    }
+
+    /// Finds out who is the head of a queue. Nothing where that has not changed; or else whose turn it is now, to be woken.
+    fn change_head(&mut self, key: Key) -> Option<Option<Waker>> {
+        let queue = self.queues.get_mut(&key).filter(|queue| !queue.busy)?;
         let first = queue.first();
         if queue.head == first {
-            return wakers;
+            return None;
         }
         let turn = queue.turn.take();
         // Who is overtaken waits from now on, if it did not before.
@@ -213,9 +250,22 @@ impl State {
             self.waiting += 1;
         }
         queue.head = first;
-        wakers.extend(queue.head().and_then(|head| head.waker.take()));
-        wakers.extend(turn.and_then(|turn| self.end_turn(turn)));
-        wakers
+        Some(turn.and_then(|turn| self.end_turn(turn)))
+    }
+
+    /// Answers with the head of a queue, to be woken, unless it was left a baton.
+    fn rouse(&mut self, key: Key, handing: Option<&Handing<'_>>, due: Due) -> Option<Waker> {
+        let queue = self.queues.get_mut(&key)?;
+        let until = queue.lanes.iter().map(Lane::deadline).min().unwrap_or(u64::MAX);
+        let head = queue.head()?;
+        let Some(handing) = handing else { return head.waker.take() };
+        let due = match due {
+            Due::Now => Some(0),
+            Due::Own => Some((handing.own)(&head.units)),
+            Due::Shared => Some((handing.shared)(&head.units)),
+            Due::InTurn => None,
+        };
+        head.rouse(handing, due, until)
     }
 
     /// Whoever is held up by a less urgent head lends it its priority, or it would wait for others' less urgent ones. The
@@ -234,7 +284,21 @@ impl State {
     fn end_turn(&mut self, (class, turn): (usize, Turn)) -> Option<Waker> {
         self.turns[class].heads.remove(&turn);
         let (_, key) = self.next_turn()?;
-        self.queues.get_mut(&key)?.head()?.waker.take()
+        self.rouse(key, None, Due::Now)
+    }
+
+    /// The turn of a queue's head, which it takes unless it has one.
+    fn take_turn(&mut self, key: Key) -> Option<Turn> {
+        let queue = self.queues.get_mut(&key)?;
+        let (class, lane) = (queue.class()?, queue.head?);
+        let (weight, id) = queue.lanes[lane].first_mut().map(|head| (head.weight, head.id))?;
+        let (_, turn) = *queue.turn.get_or_insert_with(|| {
+            let turns = &mut self.turns[class];
+            let had = turns.served.saturating_add(weight.into());
+            turns.heads.insert((had, id), key);
+            (class, (had, id))
+        });
+        Some(turn)
     }
 
     /// Whose turn is next.
@@ -248,8 +312,9 @@ impl State {
         first[self.credits.next(weights)?].map(|(turn, key)| (*turn, *key))
     }
 
-    /// Takes a ticket's place away, and answers with whom to wake.
-    fn leave(&mut self, ticket: &Ticket, shares: Shares) -> Wakers {
+    /// Takes a ticket's place away, and answers with whom to wake. With `handing`, those who go next are left batons.
+    fn leave(&mut self, ticket: &Ticket, handing: Option<&Handing<'_>>) -> Wakers {
+        let Queues { shares, lines_up, .. } = *ticket.queues;
         let mut wakers = Wakers::new();
         let Some(queue) = self.queues.get_mut(&ticket.key) else { return wakers };
         let waited: [bool; Priority::COUNT] = array::from_fn(|lane| !queue.lanes[lane].is_empty());
@@ -264,16 +329,26 @@ impl State {
         if queue.lanes[ticket.lane].is_empty() {
             queue.credits.forget(ticket.lane);
         }
+        let turn = if leads { queue.turn.take() } else { None };
         if leads {
             (queue.head, queue.busy) = (None, false);
-            let turn = queue.turn.take();
-            if let Some((class, (had, _))) = turn.filter(|_| ticket.served) {
+        }
+        if let Some((class, (had, id))) = turn {
+            if ticket.served {
                 self.turn_went(class, had, gone.weight, shares);
             }
-            wakers.extend(turn.and_then(|turn| self.end_turn(turn)));
+            self.turns[class].heads.remove(&(had, id));
         }
         // Where another one is the first of its lane now, that may be due.
-        wakers.extend(self.elect(ticket.key));
+        if let Some(next) = self.change_head(ticket.key) {
+            wakers.extend(next);
+            let takes_turn = handing.is_some() && lines_up && self.take_turn(ticket.key).is_some();
+            let due = if takes_turn { Due::InTurn } else { Due::Own };
+            wakers.extend(self.rouse(ticket.key, handing, due));
+        }
+        if let Some((_, key)) = turn.and_then(|_| self.next_turn()) {
+            wakers.extend(self.rouse(key, handing, Due::Shared));
+        }
         if self.queues.get(&ticket.key).is_some_and(Queue::is_empty) {
             self.queues.remove(&ticket.key);
         }

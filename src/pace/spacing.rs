@@ -32,6 +32,12 @@ impl Spacing {
         Some(before.saturating_add(need).saturating_sub(self.room(rate, need)))
     }
 
+    /// When `units` may go under a limit that has drained by then, in nanoseconds.
+    pub(super) fn due(self, rate: Rate, drained: u64, units: u32) -> u64 {
+        let need = rate.interval_ns().saturating_mul(units.into());
+        if units == 0 { 0 } else { drained.saturating_add(need).saturating_sub(self.room(rate, need)) }
+    }
+
     /// The burst that admits at once no more than may go without waiting. Nothing where `units` never may.
     pub(super) fn burst(self, rate: Rate, units: u32) -> Option<NonZeroU32> {
         match self {

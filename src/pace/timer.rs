@@ -2,15 +2,39 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
-    task::{Context, Poll},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
+use tokio::{runtime::Handle, time::Sleep};
 
 /// Waits until `done` is, but no longer than `time`.
 pub(super) async fn wait(time: Duration, mut done: impl FnMut(&mut Context<'_>) -> Poll<()>) {
     let mut sleep = pin!(tokio::time::sleep(time));
     poll_fn(|cx| if done(cx).is_ready() { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }).await;
+}
+
+/// Where the timers of a task are.
+#[derive(Debug)]
+pub(super) struct Home(Handle);
+
+impl Home {
+    pub(super) fn current() -> Option<Self> {
+        Handle::try_current().ok().map(Self)
+    }
+}
+
+/// Wakes a task when it is time, as long as this lives.
+#[derive(Debug)]
+pub(super) struct Alarm(#[allow(dead_code, reason = "it is there to be dropped")] Pin<Box<Sleep>>);
+
+impl Alarm {
+    /// Nothing where it is time. The timer is one of the task's own runtime: another one's may not be running any more.
+    pub(super) fn set(home: &Home, time: Duration, waker: &Waker) -> Option<Self> {
+        let _entered = home.0.enter();
+        let mut sleep = Box::pin(tokio::time::sleep(time));
+        sleep.as_mut().poll(&mut Context::from_waker(waker)).is_pending().then_some(Self(sleep))
+    }
 }
 
 /// Waits for `future`, but no longer than for `end`.
@@ -25,7 +49,7 @@ pub(super) async fn first<F: Future>(future: F, end: impl Future) -> Option<F::O
 
 /// Runs what nobody waits for any more; nothing where there is no runtime.
 pub(super) fn go_on(future: impl Future<Output = ()> + Send + 'static) {
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+    if let Ok(runtime) = Handle::try_current() {
         runtime.spawn(future);
     }
 }

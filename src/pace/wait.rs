@@ -4,19 +4,20 @@ use super::{
     PaceError, Priority,
     feedback::{Control, Room},
     look::{Look, failed},
-    queue::{Entrant, Full, Place, Sums, Ticket},
+    queue::{self, Entrant, Full, Handing, Sums, Ticket, Units},
     shared::Shared,
     spacing::nanos,
     timer::{go_on, wait},
 };
 use crate::{
-    Decision, Event, StoreError,
+    Decision, Event, Place, StoreError,
     limiter::{Paced, Question},
     store::Asked,
 };
 use smallvec::SmallVec;
 use std::{
     future::poll_fn,
+    iter::repeat,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -106,14 +107,36 @@ pub(super) async fn pass(shared: &Shared, send: Send) -> Result<Passed, PaceErro
         room: None,
         due: None,
         waited: false,
+        has_slept: false,
+        drained: SmallVec::new(),
     };
     head.place().await;
     let decision = Box::pin(head.lead()).await?;
-    let Head { paced, ticket, waited, room, .. } = head;
-    ticket.serve();
+    let Head { paced, ticket, waited, room, drained, .. } = head;
+    serve(shared, &paced, ticket, &decision, &drained);
     let waited = waited.then(|| Duration::from_nanos(paced.now().saturating_sub(start)));
     paced.report_passed(&decision, waited);
     Ok((decision, room))
+}
+
+/// Leaves the queue, and leaves to those who go next what they have to know.
+fn serve(shared: &Shared, paced: &Paced, ticket: Ticket, decision: &Decision, drained: &[u64]) {
+    let spacing = shared.settings.spacing;
+    let due = |units: &Units, of: fn(&Place) -> bool| {
+        let limits = decision.charged.asked.iter().zip(drained).zip(units);
+        let limits = limits.filter(|((asked, _), _)| of(&asked.charge.place));
+        limits
+            .map(|((asked, drained), units)| spacing.due(asked.charge.rate, *drained, *units))
+            .max()
+            .unwrap_or(0)
+    };
+    ticket.serve(&Handing {
+        now: paced.now(),
+        longest: LONGEST_SLEEP,
+        drained,
+        own: &|units| due(units, |place| matches!(place, Place::Client(_))),
+        shared: &|units| due(units, |place| matches!(place, Place::Shared(_))),
+    });
 }
 
 /// Lets something pass at once, and tells what would have become of it.
@@ -154,18 +177,26 @@ struct Head<'a> {
     /// When it could have gone if timers were exact, and when each limit had drained.
     due: Option<(u64, SmallVec<[u64; 4]>)>,
     waited: bool,
+    /// Whether it waited since the client was looked up last.
+    has_slept: bool,
+    /// When each limit has drained what it was charged.
+    drained: SmallVec<[u64; 4]>,
 }
 
 impl Head<'_> {
     async fn lead(&mut self) -> Result<Decision, PaceError> {
         loop {
             let place = self.place().await;
-            let ahead = if place == Place::Head { Sums::new() } else { self.ticket.ahead() };
+            // What the client may do can have changed while it waited.
+            if std::mem::take(&mut self.has_slept) && self.paced.is_looked_up() {
+                self.paced.look_up().await?;
+            }
+            let ahead = if place == queue::Place::Head { Sums::new() } else { self.ticket.ahead() };
             let mut look = Look::at(self.shared, &mut self.paced, ahead).await?;
             let now = self.paced.now();
             let contends = self.shared.takes_turns && look.own == 0;
             let has_turn = !contends || self.has_turn().await;
-            let may_go = look.wait() == 0 && has_turn && place == Place::Head;
+            let may_go = look.wait() == 0 && has_turn && place == queue::Place::Head;
             let has_room = !may_go || self.has_room().await;
             if may_go && has_room {
                 match self.charge().await? {
@@ -180,7 +211,7 @@ impl Head<'_> {
             if !has_room && (self.only_tries || now >= self.deadline) {
                 return Err(look.reject(&self.paced, PaceError::Full));
             }
-            if self.only_tries || place == Place::Expired || is_late {
+            if self.only_tries || place == queue::Place::Expired || is_late {
                 return Err(look.reject(&self.paced, PaceError::Limited));
             }
             if self.ticket.stay().is_err() {
@@ -191,23 +222,25 @@ impl Head<'_> {
             } else {
                 self.wait_for_room(now).await;
             }
-            // What the client may do can have changed meanwhile.
-            if self.paced.is_looked_up() {
-                self.paced.look_up().await?;
-            }
         }
     }
 
     /// Waits to be the head; sometimes it is overtaken and has to wait again.
-    async fn place(&mut self) -> Place {
-        let Self { ticket, waited, due, room, .. } = self;
-        poll_fn(|cx| {
-            let place = ticket.poll_head(cx);
-            if place.is_pending() {
-                // Whoever went before has changed when this one can go.
-                (*waited, *due, *room) = (true, None, None);
+    async fn place(&mut self) -> queue::Place {
+        let Self { ticket, waited, has_slept, due, room, shared, paced, .. } = self;
+        poll_fn(|cx| match ticket.poll_head(cx) {
+            Poll::Ready((place, baton)) => {
+                if let Some(baton) = baton {
+                    *due = Some((baton.due, baton.drained));
+                    shared.control.iter().for_each(|control| control.press(paced.now()));
+                }
+                Poll::Ready(place)
             }
-            place
+            Poll::Pending => {
+                // Whoever went before has changed when this one can go.
+                (*waited, *has_slept, *due, *room) = (true, true, None, None);
+                Poll::Pending
+            }
         })
         .await
     }
@@ -233,7 +266,7 @@ impl Head<'_> {
     async fn wait_for_room(&mut self, now: u64) {
         let Some(control) = &self.shared.control else { return };
         control.press(now);
-        self.waited = true;
+        (self.waited, self.has_slept) = (true, true);
         self.due = None;
         let expiry = self.shared.queues.expire(self.paced.key, now).min(self.deadline);
         let time = Duration::from_nanos(expiry.saturating_sub(now).clamp(1, LONGEST_ROOM));
@@ -245,7 +278,7 @@ impl Head<'_> {
         if let Some(control) = &self.shared.control {
             control.press(now);
         }
-        self.waited = true;
+        (self.waited, self.has_slept) = (true, true);
         if look.own > 0 {
             self.ticket.pass_turn();
         }
@@ -262,7 +295,7 @@ impl Head<'_> {
     }
 
     /// Charges the limits, and gives back what a late timer cost. Nobody overtakes it meanwhile.
-    async fn charge(&self) -> Result<Option<Decision>, PaceError> {
+    async fn charge(&mut self) -> Result<Option<Decision>, PaceError> {
         if !self.ticket.begin() {
             return Ok(None);
         }
@@ -277,17 +310,26 @@ impl Head<'_> {
             return Ok(None);
         }
         claim.keep();
-        if let Some((due, drained)) = &self.due {
-            let now = self.paced.now();
-            self.paced.forgive(&decision, |number, Asked { charge, reading, .. }| {
-                let Some(drained) = drained.get(number) else { return 0 };
-                let units = self.paced.units[number];
-                let alone = nanos(*reading) == charge.rate.interval_ns().saturating_mul(units.into());
-                let spacing = self.shared.settings.spacing;
-                if alone { spacing.forgive(charge.rate, units, [*drained, *due, now]) } else { 0 }
-            });
-        }
+        let now = self.paced.now();
+        let late = self.late(&decision, now);
+        self.paced.forgive(&decision, |number, _| late.get(number).copied().unwrap_or(0));
+        let readings = decision.charged.asked.iter().map(|asked| nanos(asked.reading));
+        let late = late.into_iter().chain(repeat(0));
+        self.drained =
+            readings.zip(late).map(|(debt, late)| now.saturating_add(debt.saturating_sub(late))).collect();
         Ok(Some(decision))
+    }
+
+    /// What a late timer cost, for each limit.
+    fn late(&self, decision: &Decision, now: u64) -> SmallVec<[u64; 4]> {
+        let Some((due, drained)) = &self.due else { return SmallVec::new() };
+        let asked = decision.charged.asked.iter().zip(drained).zip(&self.paced.units);
+        let late = asked.map(|((Asked { charge, reading, .. }, drained), units)| {
+            let alone = nanos(*reading) == charge.rate.interval_ns().saturating_mul((*units).into());
+            let spacing = self.shared.settings.spacing;
+            if alone { spacing.forgive(charge.rate, *units, [*drained, *due, now]) } else { 0 }
+        });
+        late.collect()
     }
 }
 

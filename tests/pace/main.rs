@@ -6,6 +6,7 @@ mod at_once;
 mod batch;
 mod bounds;
 mod breaker;
+mod distant;
 mod feedback;
 #[cfg(feature = "retry")]
 mod gateway;
@@ -20,3 +21,4 @@ mod retry;
 mod stage;
 mod taking;
 mod turns;
+mod wakes;

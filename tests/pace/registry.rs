@@ -122,6 +122,43 @@ async fn who_may_no_longer_send_leaves_the_queue() {
     assert_eq!(stage.pacer.waiting(), 0);
 }
 
+/// The same where it came behind others, and was woken only when it was due.
+#[tokio::test(start_paused = true)]
+async fn who_may_no_longer_send_is_told_when_it_is_due() {
+    let stage = registered();
+    stage.set("ann", a_second(1));
+    stage.send("ann", 60).await;
+    for _ in 0..3 {
+        stage.send("ann", 1).await;
+    }
+    stage.advance(61_500).await;
+    assert_eq!(stage.keys(), ["ann", "ann", "ann"]);
+    stage.set("ann", a_second(1).enabled(false));
+    stage.advance(1_000).await;
+    assert_eq!(stage.keys(), ["ann", "ann", "ann", "!ann"]);
+}
+
+/// A list that is changed reaches those who wait, though it was empty when they came.
+#[tokio::test(start_paused = true)]
+async fn lists_that_change_reach_those_who_wait() {
+    let stage = stage([own(Quota::per_second(1))]);
+    for key in ["bad", "bad", "good", "good", "other", "other"] {
+        stage.send(key, 1).await;
+    }
+    assert_eq!(stage.keys(), ["bad", "good", "other"]);
+    stage.advance(100).await;
+    let lists = Lists::new().block(Identity::name("bad")).allow(Identity::name("good"));
+    stage.limiter.add_to_lists(&lists).unwrap();
+    for _ in 0..3 {
+        stage.send("good", 1).await;
+    }
+    assert_eq!(stage.keys().len(), 3, "they come after the one that waits");
+    stage.advance(1_000).await;
+    let mut rest = stage.keys().split_off(3);
+    rest.sort();
+    assert_eq!(rest, ["!bad", "good", "good", "good", "good", "other"]);
+}
+
 /// A ban of a client holds however it comes, and lists reach those who wait.
 #[tokio::test(start_paused = true)]
 async fn bans_and_lists_hold_for_the_client() {

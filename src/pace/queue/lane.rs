@@ -1,6 +1,7 @@
 //! Those of one priority who wait for a key.
 
-use super::{Sums, Units, Wakers};
+use super::{Baton, Handing, Sums, Units, Wakers};
+use crate::pace::timer::Home;
 use std::{
     collections::VecDeque,
     task::{Context, Waker},
@@ -24,6 +25,10 @@ pub(super) struct Waiter {
     /// Whether its time is over.
     pub(super) expired: bool,
     pub(super) waker: Option<Waker>,
+    /// Where its timers are, once it waits.
+    pub(super) home: Option<Home>,
+    /// What was left to it by whoever was served before.
+    pub(super) baton: Option<Box<Baton>>,
 }
 
 impl Lane {
@@ -60,6 +65,11 @@ impl Lane {
         self.waiters.get_mut(place)
     }
 
+    /// When the time of those is over who came first.
+    pub(super) fn deadline(&self) -> u64 {
+        self.waiters.front().map_or(u64::MAX, |waiter| waiter.deadline)
+    }
+
     /// Tells those behind the first so many whose time is over, and answers with when the next one's will be.
     pub(super) fn expire(&mut self, behind: usize, now: u64, wakers: &mut Wakers) -> u64 {
         for waiter in self.waiters.iter_mut().skip(behind) {
@@ -93,6 +103,20 @@ impl Waiter {
             Some(waker) => waker.clone_from(cx.waker()),
             waker => *waker = Some(cx.waker().clone()),
         }
+        if self.home.is_none() {
+            self.home = Home::current();
+        }
+    }
+
+    /// Leaves a baton to it, or else answers with whom to wake: where it is due, or would be too late.
+    pub(super) fn rouse(&mut self, handing: &Handing<'_>, due: Option<u64>, until: u64) -> Option<Waker> {
+        self.baton = None;
+        let waker = self.waker.as_ref()?;
+        if due.is_none_or(|due| due > handing.now && due <= self.deadline) {
+            let due = due.unwrap_or(u64::MAX);
+            self.baton = Baton::new(handing, due, until, self.home.as_ref(), waker).map(Box::new);
+        }
+        if self.baton.is_some() { None } else { self.waker.take() }
     }
 }
 

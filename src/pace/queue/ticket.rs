@@ -1,7 +1,7 @@
 //! A place in a queue, as its holder sees it.
 
 use super::{
-    Full, Queue, Queues, State, Sums, Turn,
+    Baton, Full, Handing, Queue, Queues, State, Sums, Turn,
     lane::{add_sums, sum},
     wake,
 };
@@ -31,19 +31,22 @@ pub(in super::super) enum Place {
 }
 
 impl Ticket {
-    /// Ready at the head of the key's queue, and when the time is over.
-    pub(in super::super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Place> {
+    /// Ready at the head of the key's queue, with what was left to it, and when the time is over.
+    pub(in super::super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<(Place, Option<Box<Baton>>)> {
         let mut state = self.queues.lock();
-        let Some(queue) = state.queues.get_mut(&self.key) else { return Poll::Ready(Place::Expired) };
+        let Some(queue) = state.queues.get_mut(&self.key) else {
+            return Poll::Ready((Place::Expired, None));
+        };
         if self.leads(queue) {
-            return Poll::Ready(Place::Head);
+            let baton = queue.head().and_then(|head| head.baton.take());
+            return Poll::Ready((Place::Head, baton));
         }
         match queue.lanes[self.lane].get_mut(self.id) {
             Some(waiter) if !waiter.expired => {
                 waiter.wake_by(cx);
                 Poll::Pending
             }
-            _ => Poll::Ready(Place::Expired),
+            _ => Poll::Ready((Place::Expired, None)),
         }
     }
 
@@ -63,16 +66,8 @@ impl Ticket {
 
     /// The head's turn. Who was overtaken has none: whoever is the head takes it.
     fn turn(&self, state: &mut State) -> Option<Turn> {
-        let State { queues, turns, .. } = state;
-        let queue = queues.get_mut(&self.key).filter(|queue| self.leads(queue))?;
-        let (class, weight) = (queue.class()?, queue.lanes[self.lane].weight()?);
-        let (_, turn) = *queue.turn.get_or_insert_with(|| {
-            let turns = &mut turns[class];
-            let had = turns.served.saturating_add(weight.into());
-            turns.heads.insert((had, self.id), self.key);
-            (class, (had, self.id))
-        });
-        Some(turn)
+        state.queues.get(&self.key).filter(|queue| self.leads(queue))?;
+        state.take_turn(self.key)
     }
 
     /// Lets the others go first, as long as the key's own limits make it wait.
@@ -129,8 +124,12 @@ impl Ticket {
     }
 
     /// Leaves as one that was served.
-    pub(in super::super) fn serve(mut self) {
+    pub(in super::super) fn serve(mut self, handing: &Handing<'_>) {
         self.served = true;
+        let mut state = self.queues.lock();
+        let wakers = state.leave(&self, Some(handing));
+        drop(state);
+        wake(wakers);
     }
 
     fn leads(&self, queue: &Queue) -> bool {
@@ -140,8 +139,11 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if self.served {
+            return; // it has left
+        }
         let mut state = self.queues.lock();
-        let wakers = state.leave(self, self.queues.shares);
+        let wakers = state.leave(self, None);
         drop(state);
         wake(wakers);
     }
