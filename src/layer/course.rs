@@ -175,7 +175,7 @@ impl Face {
         let limits = charged.map(|charged| charged.statuses(inner)).unwrap_or_default();
         let policies = charged.and_then(|charged| charged.policies(inner));
         let permits = charged.map(|charged| charged.permits(inner)).unwrap_or_default();
-        let refusal = Refusal::new(reason, &limits, policies).and(&permits);
+        let refusal = Refusal::with_permits(reason, &limits, &permits, policies);
         self.refusal.respond(&refusal, head, self.headers, SystemTime::now)
     }
 }

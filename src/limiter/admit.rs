@@ -14,9 +14,11 @@ use crate::{
     response::Reason,
 };
 use http::{
-    Method,
+    HeaderName, Method,
     header::{ACCESS_CONTROL_REQUEST_METHOD, FORWARDED, ORIGIN},
 };
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// What is to become of a request.
 pub(crate) enum Admission {
@@ -141,13 +143,14 @@ impl Inner {
 
     /// Whether forwarding headers came from a peer that is not trusted with them.
     pub(crate) fn has_untrusted_forwarding(&self, head: RequestHead<'_>) -> bool {
-        let forwards =
-            head.headers().contains_key(&FORWARDED) || head.headers().contains_key("x-forwarded-for");
+        let headers = head.headers();
+        if !headers.contains_key(&FORWARDED) && !headers.contains_key(&X_FORWARDED_FOR) {
+            return false;
+        }
         let peer = peer(&head);
-        forwards
-            && peer.is_some()
+        peer.is_some()
             && self.policy.proxies.as_ref().is_none_or(|proxies| {
-                proxies.client_address(peer, head.headers()).is_ok_and(|client| client == peer)
+                proxies.client_address(peer, headers).is_ok_and(|client| client == peer)
             })
     }
 }

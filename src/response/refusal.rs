@@ -84,22 +84,26 @@ impl Reason {
 }
 
 impl<'a> Refusal<'a> {
+    #[cfg(any(test, feature = "pace"))]
     pub(crate) fn new(
         reason: Reason,
         limits: &'a [LimitStatus<'a>],
         policies: Option<&'a HeaderValue>,
     ) -> Self {
-        let mut refusal =
-            Self { reason, limits, permits: &[], policies, retry_after: None, retry_after_secs: None };
-        refusal.reckon();
-        refusal
+        Self::with_permits(reason, limits, &[], policies)
     }
 
-    /// With what limits on concurrency said.
-    pub(crate) fn and(mut self, permits: &'a [PermitStatus<'a>]) -> Self {
-        self.permits = permits;
-        self.reckon();
-        self
+    /// With what limits on concurrency said too.
+    pub(crate) fn with_permits(
+        reason: Reason,
+        limits: &'a [LimitStatus<'a>],
+        permits: &'a [PermitStatus<'a>],
+        policies: Option<&'a HeaderValue>,
+    ) -> Self {
+        let mut refusal =
+            Self { reason, limits, permits, policies, retry_after: None, retry_after_secs: None };
+        refusal.reckon();
+        refusal
     }
 
     /// Finds out when the request may come again.
