@@ -1,15 +1,36 @@
 //! Fixed-size names: what a store counts by.
 
 use siphasher::sip128::{Hash128, Hasher128, SipHasher13};
-use std::{fmt, hash::Hasher as _};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 /// The fixed-size form of an identity, made with the limiter's secret.
 ///
 /// Two identities share a key with odds of 2^-128, and nobody without the secret can aim at a key.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default)]
 pub struct Key {
     pub(crate) hi: u64,
     pub(crate) lo: u64,
+    /// Both halves by the former secret, while a shared store changes to another one; else nought.
+    #[cfg(feature = "redis")]
+    former: [u64; 2],
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.hi == other.hi && self.lo == other.lo
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hi.hash(state);
+        self.lo.hash(state);
+    }
 }
 
 /// Neither the bits by which the table in memory chooses a place, nor those of `lo`, which it tells keys apart by.
@@ -21,7 +42,30 @@ impl Key {
     /// Both halves come from one keyed hash, so pairs collide no oftener than keys do. The [crowd](Self::crowd) stays the
     /// first one's.
     pub(crate) const fn and(self, other: Self) -> Self {
-        Self { hi: self.hi ^ (other.hi & !CROWD), lo: self.lo ^ other.lo }
+        Self {
+            hi: self.hi ^ (other.hi & !CROWD),
+            lo: self.lo ^ other.lo,
+            #[cfg(feature = "redis")]
+            former: [self.former[0] ^ (other.former[0] & !CROWD), self.former[1] ^ other.former[1]],
+        }
+    }
+
+    pub(crate) const fn new(hi: u64, lo: u64) -> Self {
+        Self {
+            hi,
+            lo,
+            #[cfg(feature = "redis")]
+            former: [0; 2],
+        }
+    }
+
+    /// The key by the former secret, if there is one.
+    #[cfg(feature = "redis")]
+    pub(crate) const fn former(self) -> Option<Self> {
+        match self.former {
+            [0, 0] => None,
+            [hi, lo] => Some(Self::new(hi, lo)),
+        }
     }
 
     /// What all keys of one client have in common, whatever they were paired with: 24 bits, by which its counts can be laid
@@ -68,18 +112,48 @@ pub(crate) enum Material {
 pub(crate) struct Keys {
     hasher: SipHasher13,
     mix: [u64; 4],
+    #[cfg(feature = "redis")]
+    former: Option<Box<Keys>>,
 }
 
 impl Keys {
     pub(crate) fn new(secret: [u8; 16]) -> Self {
         let hasher = SipHasher13::new_with_key(&secret);
         let [a, b] = [0, 1].map(|number| hash(&hasher, Material::Mix, &[&[number]]));
-        Self { hasher, mix: [a.hi, a.lo, b.hi, b.lo] }
+        Self {
+            hasher,
+            mix: [a.hi, a.lo, b.hi, b.lo],
+            #[cfg(feature = "redis")]
+            former: None,
+        }
+    }
+
+    /// Makes all keys by a former secret too.
+    #[cfg(feature = "redis")]
+    pub(crate) fn with_former(self, former: Option<Self>) -> Self {
+        Self { former: former.map(Box::new), ..self }
+    }
+
+    #[cfg(feature = "redis")]
+    fn both(&self, key: Key, former: impl FnOnce(&Self) -> Key) -> Key {
+        match &self.former {
+            None => key,
+            Some(keys) => {
+                let Key { hi, lo, .. } = former(keys);
+                Key { former: [hi, lo], ..key }
+            }
+        }
+    }
+
+    #[cfg(not(feature = "redis"))]
+    #[inline(always)]
+    fn both(&self, key: Key, _: impl FnOnce(&Self) -> Key) -> Key {
+        key
     }
 
     /// The key of typed, length-prefixed parts, by SipHash-1-3 with 128 bits: no two lists of parts read alike.
     pub(crate) fn key(&self, material: Material, parts: &[&[u8]]) -> Key {
-        hash(&self.hasher, material, parts)
+        self.both(hash(&self.hasher, material, parts), |former| former.key(material, parts))
     }
 
     /// The key of an address or network: `kind` is its family and prefix length.
@@ -96,7 +170,7 @@ impl Keys {
         hi ^= fold(lo ^ c, d ^ u64::from(kind) << 32);
         lo ^= fold(hi ^ b, c);
         hi ^= fold(lo ^ d, a);
-        Key { hi, lo }
+        self.both(Key::new(hi, lo), |former| former.address(kind, bits))
     }
 }
 
@@ -114,7 +188,7 @@ fn hash(hasher: &SipHasher13, material: Material, parts: &[&[u8]]) -> Key {
         Some(whole) if fits => hasher.hash(whole),
         _ => in_pieces(*hasher, material, parts),
     };
-    Key { hi: hash.h1, lo: hash.h2 }
+    Key::new(hash.h1, hash.h2)
 }
 
 fn in_pieces(mut hasher: SipHasher13, material: Material, parts: &[&[u8]]) -> Hash128 {
@@ -149,7 +223,7 @@ mod tests {
             let long: Vec<u8> = (0..len).map(|n| n as u8).collect();
             for parts in [&[&*long][..], &[&long, b"x"], &[b"", &long]] {
                 let Hash128 { h1, h2 } = in_pieces(hasher, Material::Secret, parts);
-                assert_eq!(hash(&hasher, Material::Secret, parts), Key { hi: h1, lo: h2 });
+                assert_eq!(hash(&hasher, Material::Secret, parts), Key::new(h1, h2));
             }
         }
     }

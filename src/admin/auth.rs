@@ -66,7 +66,7 @@ impl Auth {
         let (Ok(guesses), Ok(rate), true) = (guesses, rate, mistakes.is_empty()) else {
             return Err(BuildError::new(mistakes));
         };
-        let place = Place::Client(crate::Key { hi: 0, lo: 0 });
+        let place = Place::Client(crate::Key::new(0, 0));
         let guess = Charge { place, limit: 0, rate, max_debt: 0, op: Op::Take(1), shadow: false };
         Ok(Self {
             keys: settings.keys,

@@ -109,5 +109,5 @@ pub(super) fn handle(key: Key) -> String {
 fn key_of(handle: &str) -> Option<Key> {
     let is_handle = handle.len() == 32 && handle.bytes().all(|byte| byte.is_ascii_hexdigit());
     let bits = u128::from_str_radix(handle, 16).ok().filter(|_| is_handle)?;
-    Some(Key { hi: (bits >> 64) as u64, lo: bits as u64 })
+    Some(Key::new((bits >> 64) as u64, bits as u64))
 }

@@ -3,15 +3,20 @@ use super::{
     timer::{Sleep, Timer},
 };
 use crate::{
-    BuildError, Clients, Event, Joining, ManualClock, Mistake, Observe, Policy, StoreDown,
+    BuildError, Clients, Event, Joining, ManualClock, Mistake, Observe, Op, Place, Policy, StoreDown,
     ban::Bans,
     clock::Timeline,
     key::Keys,
     observe::{Meters, tell},
     permit::{Capacity, Permits},
-    policy::Compiled,
+    policy::{Compiled, CompiledLimit},
     registry::Office,
     store::{Memory, Store},
+};
+#[cfg(feature = "redis")]
+use crate::{
+    key::{Key, Material},
+    store::Former,
 };
 use sha2::{Digest as _, Sha256};
 use std::{fmt, sync::Arc, time::Duration};
@@ -37,6 +42,8 @@ pub struct LimiterBuilder {
     clock: Option<ManualClock>,
     store: Option<Arc<dyn Store>>,
     secret: Option<[u8; 16]>,
+    #[cfg(feature = "redis")]
+    former: Option<[u8; 16]>,
     observers: Vec<Arc<dyn Observe>>,
     plain_addresses: bool,
     timer: Option<Timer>,
@@ -53,6 +60,8 @@ impl LimiterBuilder {
             clock: None,
             store: None,
             secret: None,
+            #[cfg(feature = "redis")]
+            former: None,
             observers: Vec::new(),
             plain_addresses: false,
             timer: None,
@@ -89,6 +98,17 @@ impl LimiterBuilder {
     /// Limiters that share a store need one and the same.
     pub fn secret(mut self, secret: [u8; 16]) -> Self {
         self.secret = Some(secret);
+        self
+    }
+
+    /// The secret before this one, while instances that share a store change from one to the other: all is counted by both.
+    ///
+    /// First all instances are started with both, one after the other; then, when what was owed meanwhile has drained, with the new
+    /// one alone. Who comes too early with that is kept out and told how long it takes.
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+    pub fn former_secret(mut self, secret: [u8; 16]) -> Self {
+        self.former = Some(secret);
         self
     }
 
@@ -150,6 +170,14 @@ impl LimiterBuilder {
         let secret = self.secret.map_or_else(random, Ok).map_err(BuildError::one)?;
         let keys = Keys::new(secret);
         let mut mistakes = Vec::new();
+        #[cfg(feature = "redis")]
+        if self.former.is_some() && (self.secret.is_none() || self.former == self.secret) {
+            let reason =
+                "there is no other secret to change to; set the new one with `.secret(..)`".to_owned();
+            mistakes.push(Mistake::Setting { setting: "former_secret", reason });
+        }
+        #[cfg(feature = "redis")]
+        let keys = keys.with_former(self.former.map(Keys::new));
         let policy = Compiled::new(&self.policy, &keys, &mut mistakes);
         let permits = permits(&policy, self.timer.is_some(), self.holders, self.waiters);
         let office = self.clients.map(|clients| {
@@ -183,6 +211,9 @@ impl LimiterBuilder {
             let joining = Joining::new(fingerprint, settled, leased, move |change| {
                 tell(&observers, &Event::Store(change), None)
             });
+            let joining = joining.window(longest_window(&policy));
+            #[cfg(feature = "redis")]
+            let joining = joining.with_former(self.former.map(|secret| former(secret, &policy)));
             remote.store.join(joining).map_err(BuildError::one)?;
         }
         let bans = policy.ban.map(|(terms, clients)| Bans::new(terms, clients));
@@ -228,6 +259,30 @@ fn remote(
     let has_local = policy.limits.iter().any(|limit| limit.store_down == StoreDown::Local);
     let local = has_local.then(|| memory(bytes, timeline(), policy)).transpose()?;
     Ok(Remote { store, timeline: timeline(), local })
+}
+
+/// The longest time that anything is owed.
+fn longest_window(policy: &Compiled) -> Duration {
+    let window = |limit: &CompiledLimit| {
+        let rate = limit.quota.rate();
+        limit.charge(rate, Place::Shared(0), Op::Clear, false).most_ns()
+    };
+    Duration::from_nanos(policy.limits.iter().map(window).max().unwrap_or(0))
+}
+
+/// What limits are called by a former secret.
+#[cfg(feature = "redis")]
+fn former(secret: [u8; 16], policy: &Compiled) -> Former {
+    let keys = Keys::new(secret);
+    let rates = policy.limits.iter().map(|limit| {
+        let name = limit.words.name.as_bytes();
+        (limit.id, keys.key(Material::Limit, &[name]).lo)
+    });
+    let permits = policy.concurrency.iter().map(|limit| {
+        let name = limit.name.as_bytes();
+        (limit.place(Key::default()).1, keys.key(Material::Permit, &[name]).hi)
+    });
+    Former { fingerprint: fingerprint(secret), limits: rates.chain(permits).collect() }
 }
 
 /// By what a secret can be told from others, and not be found out.

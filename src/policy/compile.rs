@@ -298,7 +298,7 @@ impl Compiler<'_> {
         let group = ((*count - 1) / GROUP) as u64;
         // The first group is the client's own key.
         let group = match group {
-            0 => Key { hi: 0, lo: 0 },
+            0 => Key::new(0, 0),
             _ => self.keys.key(Material::Limit, &[&group.to_be_bytes(), b"group"]),
         };
         match shares {

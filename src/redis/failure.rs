@@ -19,6 +19,8 @@ pub(super) enum Failure {
     Odd(Cow<'static, str>),
     /// Instances with another secret count here.
     OtherSecret { ours: String, theirs: String, prefix: String },
+    /// Some counts are by the former secret alone, which this instance does not know.
+    SecretChanges { former: String, left: Duration },
 }
 
 impl Failure {
@@ -30,13 +32,18 @@ impl Failure {
             Self::Broken(_) => "broken",
             Self::Refused(_) => "refused",
             Self::Odd(_) => "odd",
-            Self::OtherSecret { .. } => "other_secret",
+            Self::OtherSecret { .. } | Self::SecretChanges { .. } => "other_secret",
         }
     }
 
     /// Whether Redis may have done what it was asked for.
     pub(super) const fn is_unsure(&self) -> bool {
         matches!(self, Self::Late(_) | Self::Broken(_) | Self::Odd(_))
+    }
+
+    /// Whether this instance is kept out.
+    pub(super) const fn bars(&self) -> bool {
+        matches!(self, Self::OtherSecret { .. } | Self::SecretChanges { .. })
     }
 
     /// Whether Redis cannot be relied upon, rather than this one charge.
@@ -52,7 +59,7 @@ impl Failure {
                         | ServerErrorKind::ReadOnly
                 )
             ),
-            Self::NotSent(_) | Self::Odd(_) | Self::OtherSecret { .. } => false,
+            Self::NotSent(_) | Self::Odd(_) | Self::OtherSecret { .. } | Self::SecretChanges { .. } => false,
         }
     }
 }
@@ -82,6 +89,10 @@ impl fmt::Display for Failure {
             Self::Broken(error) => write!(f, "the connection to Redis broke: {error}"),
             Self::Refused(error) => write!(f, "Redis answered with an error: {error}"),
             Self::Odd(what) => write!(f, "Redis cannot be understood: {what}"),
+            Self::SecretChanges { former, left } => write!(
+                f,
+                "the secret is being changed, and some of what is owed is still counted by the former one, with fingerprint {former}: give this instance both, with `.former_secret(..)`, or let it wait for {left:?}"
+            ),
             Self::OtherSecret { ours, theirs, prefix } => write!(
                 f,
                 "instances with another secret count under the prefix {prefix:?}: its fingerprint is {theirs}, and ours {ours}; give all of them the same secret, or this one another prefix"

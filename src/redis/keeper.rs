@@ -26,6 +26,10 @@ const LIFE: Duration = Duration::from_secs(3);
 pub(super) struct Member {
     /// The fingerprint of its secret.
     pub(super) fingerprint: String,
+    /// The fingerprint of its former secret, or nothing.
+    pub(super) former: String,
+    /// The longest time that anything is owed.
+    pub(super) window: Duration,
     /// A name that no other instance has.
     pub(super) name: String,
 }
@@ -85,13 +89,13 @@ fn refuse(link: &Link, failure: Failure) {
     match (&failure, &state) {
         // A probe that failed; the connections may yet come back.
         (Failure::Late(_), State::Open(_)) => return,
-        (Failure::OtherSecret { .. }, State::Barred(_)) => return,
-        (Failure::OtherSecret { .. }, _) => link.tell(StoreChange::Barred { error: &error }),
+        (failure, State::Barred(_)) if failure.bars() => return,
+        (failure, _) if failure.bars() => link.tell(StoreChange::Barred { error: &error }),
         (_, State::Down(known)) if *known == error => return,
         _ => link.tell(StoreChange::Unreachable { error: &error }),
     }
     link.enter(match failure {
-        Failure::OtherSecret { .. } => State::Barred(failure),
+        failure if failure.bars() => State::Barred(failure),
         _ => State::Down(error.into()),
     });
 }
@@ -105,14 +109,14 @@ async fn restore(link: &Arc<Link>, member: &Member) -> Result<(Arc<Wires>, u32),
     if let Some(wires) = open {
         match beat(link, &wires, member, link.timing.deadline).await {
             Ok(instances) => return Ok((wires, instances)),
-            Err(barred @ Failure::OtherSecret { .. }) => return Err(barred),
+            Err(barred) if barred.bars() => return Err(barred),
             // What broke without a word may never come back, and another server may have taken over.
             Err(_) => {}
         }
     }
     let wires = Arc::new(dial::connect(link).await?);
     match join(link, &wires, member).await {
-        Err(barred @ Failure::OtherSecret { .. }) => Err(barred),
+        Err(barred) if barred.bars() => Err(barred),
         // In a cluster it is one node that cannot tell; the others go on with whoever had joined.
         Err(failure) if wires.shards.is_some() && is_up(link) => {
             if let Ok(node) = home(link, &wires) {
@@ -155,7 +159,7 @@ async fn live(link: &Arc<Link>, wires: &Arc<Wires>, member: &Member) {
                 link.numbers.joined(instances);
                 link.give_units(link.leases.idle());
             }
-            Err(failure @ Failure::OtherSecret { .. }) => return refuse(link, failure),
+            Err(failure) if failure.bars() => return refuse(link, failure),
             Err(failure) => match home(link, wires) {
                 Ok(node) => link.note(wires, node, Some(&failure)),
                 Err(_) => return,
@@ -169,10 +173,14 @@ async fn beat(link: &Link, wires: &Wires, member: &Member, deadline: Duration) -
     let mut join = Cmd::new();
     join.arg("EVAL")
         .arg(include_str!("join.lua"))
-        .arg(2)
+        .arg(3)
         .arg(link.names.secret())
-        .arg(link.names.instances());
+        .arg(link.names.instances())
+        .arg(link.names.former_secret());
     join.arg(&member.fingerprint).arg(&member.name).arg(LIFE.as_millis() as u64);
+    // Nothing lives for no time, and a second longer than what is owed.
+    let window = member.window.as_millis().saturating_add(1_000).min(1 << 52) as u64;
+    join.arg(&member.former).arg(window);
     let line = home(link, wires)?.lines.last().cloned();
     let answer = timeout(deadline, send(line, join)).await;
     let Value::Array(answer) = answer.map_err(|_| Failure::Late(deadline))?? else {
@@ -182,6 +190,10 @@ async fn beat(link: &Link, wires: &Wires, member: &Member, deadline: Duration) -
         [Value::BulkString(found), Value::Int(instances)] if *found == member.fingerprint.as_bytes() => {
             Ok(u32::try_from(*instances).unwrap_or(u32::MAX).max(1))
         }
+        [Value::BulkString(former), Value::Int(left @ 1..)] => Err(Failure::SecretChanges {
+            former: String::from_utf8_lossy(former).into_owned(),
+            left: Duration::from_millis(left.unsigned_abs()),
+        }),
         [Value::BulkString(found), _] => Err(Failure::OtherSecret {
             ours: member.fingerprint.clone(),
             theirs: String::from_utf8_lossy(found).into_owned(),

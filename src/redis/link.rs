@@ -9,6 +9,7 @@ use super::{
     names::Names,
     numbers::Numbers,
     refusals::Refusals,
+    rotation::Rotation,
     script::{self, Manual, Run},
     servers::Servers,
     timing::Timing,
@@ -38,6 +39,8 @@ pub(super) struct Link {
     pub(super) leases: Leases,
     /// The runtime that it was built in.
     pub(super) runtime: OnceLock<Handle>,
+    /// What counts by a former secret too, while it is changed.
+    pub(super) rotation: OnceLock<Rotation>,
     /// Whoever counts here, and wants to be told what happens.
     pub(super) host: OnceLock<Joining>,
 }
@@ -82,6 +85,7 @@ impl Link {
             leases: Leases::new(timeline()),
             runtime: OnceLock::new(),
             clock,
+            rotation: OnceLock::new(),
             host: OnceLock::new(),
         }
     }

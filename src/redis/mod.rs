@@ -16,6 +16,7 @@ mod numbers;
 mod pause;
 mod refusals;
 mod registry;
+mod rotation;
 mod script;
 mod servers;
 mod settings;
@@ -36,6 +37,7 @@ use call::{Answer, Stay};
 use failure::Failure;
 use keeper::Member;
 use link::{Link, State};
+use rotation::Rotation;
 use settings::Address;
 use std::{
     fmt,
@@ -164,8 +166,10 @@ impl RedisStore {
         charges: Vec<Charge>,
     ) -> Result<impl Future<Output = Result<Vec<Reading>, Failure>> + Send + use<>, Failure> {
         let link = &self.shared.link;
-        let (asking, _) = link.lease(link.wires()?, charges, None);
-        Ok(async move { asking.await.map(|answer| answer.readings) })
+        let (mut charges, wires) = (charges, link.wires()?);
+        let twins = link.rotation.get().map_or_else(Vec::new, |rotation| rotation.charges(&mut charges));
+        let (asking, _) = link.lease(wires, charges, None);
+        Ok(async move { asking.await.map(|answer| rotation::readings(answer.readings, &twins)) })
     }
 
     /// A call for slots too. What it may have taken is given back with what it answers with, or with the call itself where
@@ -178,6 +182,10 @@ impl RedisStore {
         let link = self.shared.link.clone();
         let wires = link.wires()?;
         let name = link.holdings.name();
+        let (mut slots, mut charges) = (slots, charges);
+        let (twin_slots, twins) = link.rotation.get().map_or_else(Default::default, |rotation| {
+            (rotation.slots(&mut slots), rotation.charges(&mut charges))
+        });
         let stay = Stay { slots, member: link.holdings.member(name), life: link.holdings.life };
         let (asking, call) = link.lease(wires, charges, Some(stay));
         Ok(async move {
@@ -187,6 +195,8 @@ impl RedisStore {
                 tenant.settles(|number| answer.as_ref().is_ok_and(|answer| answer.takes(&call, number)));
             }
             let Answer { slots, readings, .. } = answer?;
+            let (slots, readings) =
+                (rotation::slots(slots, &twin_slots), rotation::readings(readings, &twins));
             Ok(Occupied { slots, readings, lease: Some(Lease::new(tenant)) })
         })
     }
@@ -195,7 +205,11 @@ impl RedisStore {
     fn start(&self, joining: Joining, runtime: Handle, member: Member) -> Result<(), Mistake> {
         let link = self.shared.link.clone();
         link.refusals.settled(joining.settled_limits());
-        link.leases.open(joining.leased_limits());
+        match joining.former() {
+            // What is leased by one secret would be spent by the other too.
+            Some(former) => drop(link.rotation.set(Rotation::new(former.clone()))),
+            None => link.leases.open(joining.leased_limits()),
+        }
         if link.host.set(joining).is_err() {
             return Err(wrong("store", "a limiter counts in it already; build a store for each limiter"));
         }
@@ -217,7 +231,9 @@ impl Store for RedisStore {
             return Err(wrong("store", "Redis is reached by tokio; build the limiter within its runtime"));
         };
         let name = format!("{:016x}", fastrand::u64(..));
-        self.start(joining, runtime, Member { fingerprint, name })
+        let former = joining.former().map_or_else(String::new, |former| former.fingerprint.clone());
+        let member = Member { fingerprint, former, window: joining.longest_window(), name };
+        self.start(joining, runtime, member)
     }
 
     fn instances(&self) -> u32 {

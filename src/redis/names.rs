@@ -57,6 +57,11 @@ impl Names {
         format!("{}secret", self.prefix)
     }
 
+    /// Where the fingerprint of the former secret is, while it is still counted by.
+    pub(super) fn former_secret(&self) -> String {
+        format!("{0}former{{{0}secret}}", self.prefix)
+    }
+
     /// Where instances say that they live. The hash tag lays it beside the fingerprint.
     pub(super) fn instances(&self) -> String {
         format!("{0}instances{{{0}secret}}", self.prefix)

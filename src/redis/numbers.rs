@@ -85,7 +85,7 @@ impl Numbers {
 
     pub(super) fn failed(&self, failure: &Failure) {
         let number = match failure {
-            Failure::NotSent(_) | Failure::OtherSecret { .. } => &self.unsent,
+            Failure::NotSent(_) | Failure::OtherSecret { .. } | Failure::SecretChanges { .. } => &self.unsent,
             Failure::Late(_) => &self.late,
             Failure::Broken(_) => &self.broken,
             Failure::Refused(_) | Failure::Odd(_) => &self.refused,

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// Who counts in a store: what a [`Store`](crate::Store) is handed when a limiter is built on it.
 #[derive(Clone)]
@@ -6,6 +6,9 @@ pub struct Joining {
     fingerprint: Option<Arc<str>>,
     settled: Arc<[u64]>,
     leased: Arc<[(u64, u32)]>,
+    window: Duration,
+    #[cfg(feature = "redis")]
+    former: Option<Arc<Former>>,
     tell: Arc<dyn Fn(StoreChange<'_>) + Send + Sync>,
 }
 
@@ -17,7 +20,35 @@ impl Joining {
         tell: impl Fn(StoreChange<'_>) + Send + Sync + 'static,
     ) -> Self {
         let fingerprint = fingerprint.map(Arc::from);
-        Self { fingerprint, settled: settled.into(), leased: leased.into(), tell: Arc::new(tell) }
+        Self {
+            fingerprint,
+            settled: settled.into(),
+            leased: leased.into(),
+            window: Duration::ZERO,
+            #[cfg(feature = "redis")]
+            former: None,
+            tell: Arc::new(tell),
+        }
+    }
+
+    pub(crate) fn window(self, window: Duration) -> Self {
+        Self { window, ..self }
+    }
+
+    /// What counts by a former secret too.
+    #[cfg(feature = "redis")]
+    pub(crate) fn with_former(self, former: Option<Former>) -> Self {
+        Self { former: former.map(Arc::new), ..self }
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn former(&self) -> Option<&Arc<Former>> {
+        self.former.as_ref()
+    }
+
+    /// The longest time that anything is owed under the policy's limits.
+    pub const fn longest_window(&self) -> Duration {
+        self.window
     }
 
     /// By what the limiter's [secret](crate::LimiterBuilder::secret) can be told from others and not be found out: 16
@@ -47,6 +78,15 @@ impl fmt::Debug for Joining {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Joining").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
     }
+}
+
+/// The secret before the one in use, and what limits are called by it.
+#[cfg(feature = "redis")]
+#[derive(Debug)]
+pub(crate) struct Former {
+    pub(crate) fingerprint: String,
+    /// The name of each limit now, and then.
+    pub(crate) limits: Vec<(u64, u64)>,
 }
 
 /// What became of a store that is shared with other instances.

@@ -9,6 +9,8 @@ mod slot;
 
 pub(crate) use charge::{Asked, Fit};
 pub use charge::{Charge, Op, Place};
+#[cfg(feature = "redis")]
+pub(crate) use joining::Former;
 pub use joining::{Joining, StoreChange};
 pub(crate) use memory::{Answers, Memory, Ready};
 pub use reading::Reading;

@@ -11,6 +11,7 @@ mod outage;
 mod permits;
 mod refusals;
 mod registry;
+mod rotation;
 mod secret;
 mod server;
 mod settings;

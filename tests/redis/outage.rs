@@ -276,7 +276,7 @@ fn hang_up_on_charges(stream: TcpStream, charges: &AtomicUsize) {
             }
             b"SCRIPT" => b"$4\r\nhash\r\n".to_vec(),
             b"EVAL" => {
-                let fingerprint = String::from_utf8(words[5].clone()).unwrap();
+                let fingerprint = String::from_utf8(words[6].clone()).unwrap();
                 format!("*2\r\n${}\r\n{fingerprint}\r\n:1\r\n", fingerprint.len()).into_bytes()
             }
             _ => b"+OK\r\n".to_vec(),

@@ -7,7 +7,7 @@ fn key(number: u64) -> Key {
         (bits ^ bits >> 29).wrapping_mul(0x94D0_49BB_1331_11EB)
     };
     let (hi, lo) = (mix(0x9E37_79B9_7F4A_7C15), mix(0xD1B5_4A32_D192_ED03));
-    Key { hi: hi ^ hi >> 32, lo: lo ^ lo >> 32 }
+    Key::new(hi ^ hi >> 32, lo ^ lo >> 32)
 }
 
 fn rates(number: u32) -> Rates {
@@ -87,7 +87,7 @@ fn where_the_grades_are_used_up_those_that_there_are_remain() {
 /// A word of 0 is nobody's, also where the key's part of it is 0.
 #[test]
 fn an_empty_place_is_nobody_s() {
-    let (grades, nought) = (Grades::new(100), Key { hi: 0xFFFF << 48, lo: 7 });
+    let (grades, nought) = (Grades::new(100), Key::new(0xFFFF << 48, 7));
     assert_eq!(grades.find(nought), None);
     grades.remove(nought);
     grades.put(nought, &rates(9));

@@ -23,7 +23,7 @@ fn memory(homes: usize) -> (ManualClock, Arc<Memory>) {
 type Payer = (Place, u64);
 
 const fn key(client: u64) -> Key {
-    Key { hi: client << 63 | client, lo: client + 1 }
+    Key::new(client << 63 | client, client + 1)
 }
 
 /// Its home is the first line, or with an odd number the second one where there are two.

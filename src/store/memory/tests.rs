@@ -18,7 +18,7 @@ fn memory() -> (ManualClock, Memory) {
 
 /// A client whose home is one of three, by the upper bits of its key.
 fn key(client: u64) -> Key {
-    Key { hi: (client % 3 + 1) << 62 | client, lo: (client + 1).wrapping_mul(0x1234_5678_9abc_def1) }
+    Key::new((client % 3 + 1) << 62 | client, (client + 1).wrapping_mul(0x1234_5678_9abc_def1))
 }
 
 fn take(client: u64, limit: u64, cost: u32, shadow: bool) -> Charge {
