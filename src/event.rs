@@ -199,6 +199,11 @@ pub enum Event<'a> {
         /// How many it has from now on.
         new: usize,
     },
+    /// Another policy is in force, by [`Limiter::set_policy`](crate::Limiter::set_policy).
+    PolicyChanged {
+        /// How many rules it has.
+        rules: usize,
+    },
     /// How many requests may run at once was changed.
     ConcurrencyChanged {
         /// The limit.

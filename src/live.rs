@@ -9,16 +9,72 @@ use crate::{
 };
 use std::{
     sync::{
-        PoisonError,
+        Arc, PoisonError,
         atomic::Ordering::{Acquire, Relaxed, Release},
     },
     time::Duration,
 };
 
+/// A limit's quota, which the limits of its name in former policies share.
+#[derive(Debug)]
+pub(crate) struct QuotaCell {
+    live: Arc<LiveQuota>,
+    /// The quota that the policy says.
+    said: Quota,
+    /// The sequence while the quota is the one that the policy says.
+    told: Option<u64>,
+    /// What is to be put in force with the policy.
+    due: Option<Rate>,
+}
+
+impl QuotaCell {
+    pub(crate) fn new(quota: Quota, rate: Rate) -> Self {
+        Self { live: Arc::new(LiveQuota::new(quota, rate)), said: quota, told: Some(0), due: None }
+    }
+
+    /// The same cell for a policy that follows. What the former one said is replaced, if this one says something else; what was
+    /// set since, and still `fits`, stays.
+    pub(crate) fn handed_on(&self, quota: Quota, rate: Rate, fits: impl Fn(Rate) -> bool) -> Self {
+        let live = self.live.clone();
+        let sequence = live.sequence.load(Acquire);
+        if quota != self.said || !fits(live.rate()) {
+            // A change takes the sequence two further.
+            return Self { live, said: quota, told: Some(sequence + 2), due: Some(rate) };
+        }
+        let told = (live.quota() == quota).then_some(sequence);
+        Self { live, said: quota, told, due: None }
+    }
+
+    /// Puts in force what the policy says, if that is another quota than before. Nobody else may have changed it since.
+    pub(crate) fn enforce(&self) {
+        if let Some(rate) = self.due {
+            self.live.set(self.said, rate);
+        }
+    }
+
+    /// Whether the quota is the one that the policy says.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.told == Some(self.live.sequence.load(Relaxed))
+    }
+
+    pub(crate) fn rate(&self) -> Rate {
+        self.live.rate()
+    }
+
+    pub(crate) fn quota(&self) -> Quota {
+        self.live.quota()
+    }
+
+    /// Puts another quota in force and answers with the former one.
+    pub(crate) fn set(&self, quota: Quota, rate: Rate) -> Quota {
+        self.live.set(quota, rate)
+    }
+}
+
 /// Read on every request without a lock or a write: a sequence that is odd while a change is being written tells
 /// readers to look again.
 #[derive(Debug)]
-pub(crate) struct LiveQuota {
+struct LiveQuota {
     sequence: AtomicU64,
     /// Interval and burst of the rate; amount, period in
     /// seconds and nanoseconds, burst (0 for none) and strictness of the quota.
@@ -33,11 +89,6 @@ impl LiveQuota {
             words: words(quota, rate).map(AtomicU64::new),
             writer: Mutex::new(()),
         }
-    }
-
-    /// Whether the quota is the one that it was built with.
-    pub(crate) fn is_unchanged(&self) -> bool {
-        self.sequence.load(Relaxed) == 0
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! What one limit says.
 
-use crate::{Quota, Rate, Reading, live::LiveQuota};
+use crate::{Quota, Rate, Reading, live::QuotaCell};
 use std::time::Duration;
 
 /// One limit as a decision left it.
@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct LimitStatus<'a> {
     pub(crate) rule: &'a str,
     pub(crate) words: &'a Words,
-    pub(crate) quota: &'a LiveQuota,
+    pub(crate) quota: &'a QuotaCell,
     /// Whether the client was granted another quota than the limit's.
     pub(crate) own: bool,
     pub(crate) rate: Rate,

@@ -81,7 +81,7 @@ impl Auth {
 impl Office {
     /// Whoever sends a request, if it may.
     pub(super) fn admit(&self, head: RequestHead<'_>) -> Result<Actor, Problem> {
-        let inner = &self.limiter.inner;
+        let inner = self.limiter.now();
         let address = client_address(&head, inner.policy.proxies.as_ref())?;
         let identity = address.map_or(Identity::anonymous(), Identity::address);
         let from = identity.label(identity.key(&inner.keys));

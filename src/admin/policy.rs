@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     BuildError, Mistake, Quota,
+    limiter::Inner,
     policy::{CompiledRule, Scope, Shares},
     registry::whole_number,
 };
@@ -25,7 +26,8 @@ use std::sync::Arc;
     responses((status = 200, description = "the policy", body = PolicyView)),
 )]
 pub(super) async fn get(State(office): State<Arc<Office>>) -> Result<Json<PolicyView>, Problem> {
-    let rules = office.limiter.inner.policy.rules.iter().map(|rule| RuleView {
+    let inner = office.limiter.now().clone();
+    let rules = inner.policy.rules.iter().map(|rule| RuleView {
         rule: rule.name.clone(),
         methods: rule.matcher.methods().iter().map(ToString::to_string).collect(),
         routes: rule.matcher.patterns().map(str::to_owned).collect(),
@@ -33,8 +35,8 @@ pub(super) async fn get(State(office): State<Arc<Office>>) -> Result<Json<Policy
         only: rule.only,
         by_hand: rule.by_hand,
         registered: rule.registered,
-        limits: office.limits(rule),
-        concurrency: office.concurrency(rule),
+        limits: limits_of(&inner, rule),
+        concurrency: concurrency_of(&inner, rule),
     });
     Ok(Json(PolicyView { rules: rules.collect(), tiers: office.tiers().await? }))
 }
@@ -45,9 +47,11 @@ pub(super) async fn get(State(office): State<Arc<Office>>) -> Result<Json<Policy
     responses((status = 200, description = "the limits", body = LimitList)),
 )]
 pub(super) async fn limits(State(office): State<Arc<Office>>) -> Json<LimitList> {
-    let rules = &office.limiter.inner.policy.rules;
-    let limits = rules.iter().flat_map(|rule| office.limits(rule)).collect();
-    Json(LimitList { limits, concurrency: rules.iter().flat_map(|rule| office.concurrency(rule)).collect() })
+    let inner = office.limiter.now();
+    let rules = &inner.policy.rules;
+    let limits = rules.iter().flat_map(|rule| limits_of(&inner, rule)).collect();
+    let concurrency = rules.iter().flat_map(|rule| concurrency_of(&inner, rule)).collect();
+    Json(LimitList { limits, concurrency })
 }
 
 /// Puts another quota in force for a limit, from the next request on.
@@ -105,40 +109,37 @@ pub(super) async fn set_concurrency(
     Ok(Json(ConcurrencyChanged { limit, old, new }))
 }
 
-impl Office {
-    fn concurrency(&self, rule: &CompiledRule) -> Vec<ConcurrencyView> {
-        let inner = &self.limiter.inner;
-        let view = rule.concurrency.clone().map(|number| {
-            let limit = &inner.policy.concurrency[number];
-            ConcurrencyView {
-                rule: rule.name.clone(),
-                limit: limit.name.clone(),
-                max: inner.maximum(number),
-                counted_for: match limit.shares {
-                    Shares::Nobody => "client",
-                    Shares::NobodyOnOneRoute => "client_and_route",
-                    Shares::All => "shared",
-                },
-                granted: limit.granted,
-                queue: limit.queue,
-            }
-        });
-        view.collect()
-    }
-
-    fn limits(&self, rule: &CompiledRule) -> Vec<LimitView> {
-        let limits = &self.limiter.inner.policy.limits[rule.limits.clone()];
-        let view = limits.iter().map(|limit| LimitView {
+fn concurrency_of(inner: &Inner, rule: &CompiledRule) -> Vec<ConcurrencyView> {
+    let view = rule.concurrency.clone().map(|number| {
+        let limit = &inner.policy.concurrency[number];
+        ConcurrencyView {
             rule: rule.name.clone(),
-            limit: limit.words.name.clone(),
-            quota: limit.quota.quota().to_string(),
-            counted_for: match limit.scope {
-                Scope::Client(_) => "client",
-                Scope::ClientAndRoute(_) => "client_and_route",
-                Scope::Shared(_) => "shared",
+            limit: limit.name.clone(),
+            max: inner.maximum(number),
+            counted_for: match limit.shares {
+                Shares::Nobody => "client",
+                Shares::NobodyOnOneRoute => "client_and_route",
+                Shares::All => "shared",
             },
-            granted: limit.granted.is_some(),
-        });
-        view.collect()
-    }
+            granted: limit.granted,
+            queue: limit.queue,
+        }
+    });
+    view.collect()
+}
+
+fn limits_of(inner: &Inner, rule: &CompiledRule) -> Vec<LimitView> {
+    let limits = &inner.policy.limits[rule.limits.clone()];
+    let view = limits.iter().map(|limit| LimitView {
+        rule: rule.name.clone(),
+        limit: limit.words.name.clone(),
+        quota: limit.quota.quota().to_string(),
+        counted_for: match limit.scope {
+            Scope::Client(_) => "client",
+            Scope::ClientAndRoute(_) => "client_and_route",
+            Scope::Shared(_) => "shared",
+        },
+        granted: limit.granted.is_some(),
+    });
+    view.collect()
 }

@@ -117,7 +117,8 @@ impl Office {
     }
 
     async fn forgive(&self, client: &Client, route: Option<&str>) -> Result<(), Problem> {
-        for rule in self.limiter.inner.policy.rules.iter().filter(|rule| rule.registered) {
+        let inner = self.limiter.now().clone();
+        for rule in inner.policy.rules.iter().filter(|rule| rule.registered) {
             let resetting = client.reset(&rule.name);
             match route {
                 Some(route) => resetting.route(route).await?,
@@ -129,7 +130,8 @@ impl Office {
 
     /// What a client has used of the limits that go by clients of the registry; `ask` is how it is asked for.
     async fn usage(&self, client: &Client, route: Option<&str>, ask: Ask) -> Result<Used, Problem> {
-        let policy = &self.limiter.inner.policy;
+        let inner = self.limiter.now().clone();
+        let policy = &inner.policy;
         let (mut limits, mut concurrency) = (Vec::new(), Vec::new());
         for rule in policy.rules.iter().filter(|rule| rule.registered) {
             if rule.limits.is_empty() && rule.concurrency.is_empty() {

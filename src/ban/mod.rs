@@ -12,7 +12,7 @@ use record::Record;
 pub(crate) use record::Terms;
 use smallvec::SmallVec;
 use std::sync::{
-    Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
@@ -20,6 +20,12 @@ use std::sync::{
 #[derive(Debug)]
 pub(crate) struct Bans {
     terms: Terms,
+    books: Arc<Books>,
+}
+
+/// What outlives the terms.
+#[derive(Debug)]
+struct Books {
     parts: Box<[Mutex<Part>]>,
     /// How many are banned, those among them whose time is over and who were not looked at since.
     banned: AtomicUsize,
@@ -69,12 +75,17 @@ impl Bans {
     /// Room for so many clients, and a few more.
     pub(crate) fn new(terms: Terms, clients: usize) -> Self {
         let part = || Mutex::new(Part { records: Table::new(clients.div_ceil(PARTS)), hand: 0 });
-        Self {
-            terms,
+        let books = Books {
             parts: (0..PARTS).map(|_| part()).collect(),
             banned: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
-        }
+        };
+        Self { terms, books: Arc::new(books) }
+    }
+
+    /// The same bans and refusals, by other terms from now on.
+    pub(crate) fn handed_on(&self, terms: Terms) -> Self {
+        Self { terms, books: self.books.clone() }
     }
 
     /// The bytes that it takes.
@@ -85,7 +96,7 @@ impl Bans {
 
     /// Whether it is worth asking about anybody.
     pub(crate) fn any(&self) -> bool {
-        self.banned.load(Relaxed) > 0
+        self.books.banned.load(Relaxed) > 0
     }
 
     /// The client's ban, if it is in force.
@@ -109,7 +120,7 @@ impl Bans {
     ) -> Option<Sentence> {
         let mut part = self.part(key);
         let Some(number) = part.place(key, label, LOOKS, now, |record| self.release(record, released)) else {
-            self.dropped.fetch_add(1, Relaxed);
+            self.books.dropped.fetch_add(1, Relaxed);
             return None;
         };
         let record = &mut part.records[number];
@@ -119,7 +130,7 @@ impl Bans {
         if !record.refuse(&self.terms, name, now) {
             return None;
         }
-        self.banned.fetch_add(1, Relaxed);
+        self.books.banned.fetch_add(1, Relaxed);
         record.sentence()
     }
 
@@ -136,7 +147,7 @@ impl Bans {
         let number = part.place(key, label, u32::MAX, now, |record| self.release(record, released))?;
         let record = &mut part.records[number];
         if record.sentence().is_none() {
-            self.banned.fetch_add(1, Relaxed);
+            self.books.banned.fetch_add(1, Relaxed);
         }
         record.ban(nanos, name, now);
         record.sentence()
@@ -148,7 +159,7 @@ impl Bans {
         let number = part.find(key)?;
         let record = part.records.remove(key.lo, number);
         record.sentence()?;
-        self.banned.fetch_sub(1, Relaxed);
+        self.books.banned.fetch_sub(1, Relaxed);
         record.named(now)
     }
 
@@ -161,7 +172,7 @@ impl Bans {
     /// The bans in force, those that end soonest first.
     pub(crate) fn list(&self, now: u64) -> Vec<Named> {
         let mut all = Vec::new();
-        for part in &self.parts {
+        for part in &self.books.parts {
             let part = part.lock().unwrap_or_else(PoisonError::into_inner);
             all.extend(part.records.numbers().filter_map(|number| part.records[number].named(now)));
         }
@@ -171,17 +182,17 @@ impl Bans {
 
     /// How many refusals were not noted, because all room was taken by bans.
     pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
+        self.books.dropped.load(Relaxed)
     }
 
     fn part(&self, key: Key) -> MutexGuard<'_, Part> {
         // The other half of the key chooses the place in the part.
-        self.parts[key.hi as usize % PARTS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.parts[key.hi as usize % PARTS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn release(&self, record: &mut Record, released: &mut Released) {
         if let Some(sentence) = record.sentence() {
-            self.banned.fetch_sub(1, Relaxed);
+            self.books.banned.fetch_sub(1, Relaxed);
             released.push(sentence.label);
             record.release();
         }

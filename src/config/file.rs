@@ -5,7 +5,7 @@ use super::{
     mistake::Found,
     sections::{self, Sections},
 };
-use crate::{Clients, Limiter, LimiterBuilder, MemoryRegistry, Policy, ThrottleLayer, Tiers};
+use crate::{Clients, Limiter, LimiterBuilder, MemoryRegistry, Policy, Tiers};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, sync::Arc};
@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, sync::Arc};
 ///     "#,
 /// )?;
 /// let limiter = config.limiter()?.build()?;
-/// let layer = config.layer(&limiter);
+/// let layer = limiter.layer();
 /// # Ok(())
 /// # }
 /// ```
@@ -34,7 +34,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, sync::Arc};
 /// `docs/configuration.md` has all sections and keys.
 #[derive(Clone)]
 pub struct Config {
-    source: Arc<Source>,
+    pub(super) source: Arc<Source>,
     pub(super) sections: Sections,
     others: BTreeMap<&'static str, Value>,
 }
@@ -105,11 +105,6 @@ impl Config {
             Some(registry) => builder.clients(self.clients(registry)),
             None => builder,
         })
-    }
-
-    /// The limiter's layer, with the fields and refusals that the file says.
-    pub fn layer(&self, limiter: &Limiter) -> ThrottleLayer {
-        self.sections.answers.dress(limiter.layer())
     }
 
     /// Where the admin API is to be served, if the file says so.
@@ -208,7 +203,7 @@ impl Config {
         self.source.error(found)
     }
 
-    fn tiers(&self) -> Option<Tiers> {
+    pub(super) fn tiers(&self) -> Option<Tiers> {
         let has_registry = self.sections.registry.is_some() || !self.sections.tier.is_empty();
         has_registry.then(|| sections::tiers(&self.sections.tier).unwrap_or_default())
     }

@@ -13,6 +13,7 @@ mod kinds;
 mod locate;
 mod mistake;
 mod near;
+mod reload;
 mod schema;
 mod sections;
 mod variables;

@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     Decision, HeaderStyle, Reason, Refusal, RequestHead, StoreError,
-    limiter::{Admission, Charged, Known, Pending, Sure},
+    limiter::{Admission, Charged, Inner, Known, Pending, Sure},
     policy::Sole,
-    response::Fields,
+    response::{AnswerStyle, Fields},
 };
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -27,51 +27,58 @@ pub(super) enum Course {
     /// It goes to the service, and what else is to be done depends on the response.
     Settle(After),
     Refuse(Response<Bytes>),
-    /// It waits for a permit, or a remote store is being asked.
-    Wait(Pending),
+    /// It waits for a permit, or a remote store is being asked, under the policy that was in force when it came.
+    Wait(Pending, Arc<Inner>),
 }
 
 /// How long to wait before a store that failed is worth another try.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
 impl Face {
-    /// What becomes of a request.
+    /// What becomes of a request under the policy that is in force.
     #[inline(never)]
     pub(super) fn course(self: &Arc<Self>, head: &RequestHead<'_>) -> Course {
-        match self.limiter.inner.since(false) {
-            Some(since) => self.timed_course(since, head),
-            None => self.untimed_course(head),
+        let inner = &*self.limiter.now();
+        match inner.since(false) {
+            Some(since) => self.timed_course(inner, since, head),
+            None => self.untimed_course(inner, head),
         }
     }
 
     /// It is apart, because the course is moved once more here.
     #[cold]
-    fn timed_course(self: &Arc<Self>, since: u64, head: &RequestHead<'_>) -> Course {
-        let course = self.untimed_course(head);
-        if !matches!(course, Course::Wait(_)) {
-            self.limiter.inner.took(Some(since));
+    fn timed_course(self: &Arc<Self>, inner: &Arc<Inner>, since: u64, head: &RequestHead<'_>) -> Course {
+        let course = self.untimed_course(inner, head);
+        if !matches!(course, Course::Wait(..)) {
+            inner.took(Some(since));
         }
         course
     }
 
     #[inline(always)]
-    fn untimed_course(self: &Arc<Self>, head: &RequestHead<'_>) -> Course {
-        match self.limiter.inner.policy.sole {
-            Some(sole @ Sole { limits: 1, .. }) => self.course_of::<1>(sole, head),
-            Some(sole @ Sole { limits: 2, .. }) => self.course_of::<2>(sole, head),
-            _ => self.course_of_known(head, &[]),
+    fn untimed_course(self: &Arc<Self>, inner: &Arc<Inner>, head: &RequestHead<'_>) -> Course {
+        match inner.policy.sole {
+            Some(sole @ Sole { limits: 1, .. }) => self.course_of::<1>(inner, sole, head),
+            Some(sole @ Sole { limits: 2, .. }) => self.course_of::<2>(inner, sole, head),
+            _ => self.course_of_known(inner, head, &[]),
         }
     }
 
     /// What becomes of a request whose policy charges all alike, where nothing is unusual.
     #[inline(always)]
-    fn course_of<const N: usize>(self: &Arc<Self>, sole: Sole, head: &RequestHead<'_>) -> Course {
-        let inner = &self.limiter.inner;
-        let Some(sure) = inner.ask_sole::<N>(sole, head) else { return self.course_of_known(head, &[]) };
+    fn course_of<const N: usize>(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        sole: Sole,
+        head: &RequestHead<'_>,
+    ) -> Course {
+        let Some(sure) = inner.ask_sole::<N>(sole, head) else {
+            return self.course_of_known(inner, head, &[]);
+        };
         if !sure.answers.fit.enforced || self.expose_decision || inner.is_heard() {
-            return self.decide_sure(sure, head);
+            return self.decide_sure(inner, sure, head);
         }
-        match self.headers {
+        match self.style(inner).headers {
             HeaderStyle::Off => {
                 inner.meter_sole();
                 Course::Pass
@@ -80,44 +87,58 @@ impl Face {
                 inner.meter_sole();
                 Course::Tell(sure.fields(inner))
             }
-            _ => self.decide_sure(sure, head),
+            _ => self.decide_sure(inner, sure, head),
         }
     }
 
     #[inline(never)]
-    fn decide_sure<const N: usize>(self: &Arc<Self>, sure: Sure<'_, N>, head: &RequestHead<'_>) -> Course {
-        self.decide(&mut sure.charged(), head)
+    fn decide_sure<const N: usize>(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        sure: Sure<'_, N>,
+        head: &RequestHead<'_>,
+    ) -> Course {
+        self.decide(inner, &mut sure.charged(), head)
     }
 
-    /// What becomes of a request; `known` are clients that were looked up elsewhere for it.
+    /// What becomes of a request under a policy; `known` are clients that were looked up elsewhere for it.
     #[inline(never)]
-    pub(super) fn course_of_known(self: &Arc<Self>, head: &RequestHead<'_>, known: &[Known]) -> Course {
+    pub(super) fn course_of_known(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        head: &RequestHead<'_>,
+        known: &[Known],
+    ) -> Course {
         let mut charged = Charged::default();
-        match self.limiter.inner.admit(head, &mut charged, known) {
+        match inner.admit(head, &mut charged, known) {
             Admission::Free => Course::Pass,
-            Admission::Decided => self.decide(&mut charged, head),
-            Admission::Refused(reason) => Course::Refuse(self.refuse(reason, None, *head)),
-            Admission::Waiting(pending) => Course::Wait(pending),
+            Admission::Decided => self.decide(inner, &mut charged, head),
+            Admission::Refused(reason) => Course::Refuse(self.refuse(inner, reason, None, *head)),
+            Admission::Waiting(pending) => Course::Wait(pending, inner.clone()),
         }
     }
 
     /// What becomes of a request whose limits have answered.
     #[inline]
-    pub(super) fn decide(self: &Arc<Self>, charged: &mut Charged, head: &RequestHead<'_>) -> Course {
-        let inner = &self.limiter.inner;
+    pub(super) fn decide(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        charged: &mut Charged,
+        head: &RequestHead<'_>,
+    ) -> Course {
         inner.meter(charged);
         if let Some(reason) = charged.take_rejection() {
-            return self.turn_away(reason, charged, *head);
+            return self.turn_away(inner, reason, charged, *head);
         }
         if !charged.is_allowed() || inner.is_worth_telling(charged) {
             inner.report(charged, *head);
         }
         if !charged.is_allowed() {
-            return self.decline(charged, *head);
+            return self.decline(inner, charged, *head);
         }
         let settles = inner.policy.has_settlements
             && charged.asked.iter().any(|asked| inner.policy.limits[asked.limit].settle.is_some());
-        match self.headers {
+        match self.style(inner).headers {
             _ if settles || self.expose_decision || charged.is_held() => {}
             HeaderStyle::Off => return Course::Pass,
             HeaderStyle::Draft10 => {
@@ -133,11 +154,11 @@ impl Face {
 
     /// Refuses a request that a limit does not admit.
     #[cold]
-    fn decline(&self, charged: &mut Charged, head: RequestHead<'_>) -> Course {
-        self.limiter.inner.note_refusal(charged, head);
-        let mut response = self.refuse(Reason::Limited, Some(charged), head);
+    fn decline(&self, inner: &Arc<Inner>, charged: &mut Charged, head: RequestHead<'_>) -> Course {
+        inner.note_refusal(charged, head);
+        let mut response = self.refuse(inner, Reason::Limited, Some(charged), head);
         if self.expose_decision {
-            let decision = Decision::new(self.limiter.inner.clone(), mem::take(charged));
+            let decision = Decision::new(inner.clone(), mem::take(charged));
             response.extensions_mut().insert(Arc::new(decision));
         }
         Course::Refuse(response)
@@ -146,36 +167,42 @@ impl Face {
     /// Answers a request that a rule rejects and the limits of the others admit. What does not count a response of this
     /// status is given back, as it is after any other.
     #[cold]
-    fn turn_away(&self, reason: Reason, charged: &mut Charged, head: RequestHead<'_>) -> Course {
-        let inner = &self.limiter.inner;
+    fn turn_away(
+        &self,
+        inner: &Arc<Inner>,
+        reason: Reason,
+        charged: &mut Charged,
+        head: RequestHead<'_>,
+    ) -> Course {
         let mut decision = Decision::new(inner.clone(), mem::take(charged));
         decision.charged.asked = settle(&decision, reason.status(), &HeaderMap::new());
         inner.report_rejected(&reason, &decision.charged, head);
-        let mut response = self.refuse(reason, Some(&decision.charged), head);
+        let mut response = self.refuse(inner, reason, Some(&decision.charged), head);
         if self.expose_decision && !decision.charged.asked.is_empty() {
             response.extensions_mut().insert(Arc::new(decision));
         }
         Course::Refuse(response)
     }
 
-    pub(super) fn fail<B>(&self, error: &StoreError, request: &Request<B>) -> Response<Bytes> {
+    pub(super) fn fail<B>(&self, inner: &Inner, error: &StoreError, request: &Request<B>) -> Response<Bytes> {
         let head = RequestHead::new(request);
-        self.limiter.inner.report_store(error, Some(head));
-        self.refuse(Reason::StoreDown { retry_after: STORE_RETRY }, None, head)
+        inner.report_store(error, Some(head));
+        self.refuse(inner, Reason::StoreDown { retry_after: STORE_RETRY }, None, head)
     }
 
     /// The answer to a request that is refused.
     pub(super) fn refuse(
         &self,
+        inner: &Inner,
         reason: Reason,
         charged: Option<&Charged>,
         head: RequestHead<'_>,
     ) -> Response<Bytes> {
-        let inner = &self.limiter.inner;
         let limits = charged.map(|charged| charged.statuses(inner)).unwrap_or_default();
         let policies = charged.and_then(|charged| charged.policies(inner));
         let permits = charged.map(|charged| charged.permits(inner)).unwrap_or_default();
         let refusal = Refusal::with_permits(reason, &limits, &permits, policies);
-        self.refusal.respond(&refusal, head, self.headers, SystemTime::now)
+        let AnswerStyle { headers, refusal: style } = self.style(inner);
+        style.respond(&refusal, head, *headers, SystemTime::now)
     }
 }

@@ -1,7 +1,7 @@
 use super::{ThrottleBody, course::Course, layer::Face, settle::After};
 use crate::{
     RequestHead,
-    limiter::{Pending, Verdict},
+    limiter::{Inner, Pending, Verdict},
     response::Fields,
 };
 use bytes::Bytes;
@@ -44,7 +44,7 @@ pin_project! {
 ///
 /// No function, because a request and a future are hundreds of bytes, which it would pass around.
 macro_rules! state {
-    ($course:expr, $service:expr, $request:ident, |$pending:ident| $wait:expr) => {
+    ($course:expr, $service:expr, $request:ident, |$pending:ident, $inner:ident| $wait:expr) => {
         match $course {
             Course::Pass => State::Passed { future: $service.call($request) },
             Course::Tell(fields) => State::Told { future: $service.call($request), fields },
@@ -53,7 +53,7 @@ macro_rules! state {
                 State::Settled { future: $service.call($request), after: Some(after) }
             }
             Course::Refuse(response) => State::Refused { response: Some(response) },
-            Course::Wait($pending) => $wait,
+            Course::Wait($pending, $inner) => $wait,
         }
     };
 }
@@ -61,6 +61,7 @@ pub(super) use state;
 
 pub(super) struct Waiting<S, B> {
     pending: Pending,
+    inner: Arc<Inner>,
     face: Arc<Face>,
     service: S,
     request: Request<B>,
@@ -69,9 +70,14 @@ pub(super) struct Waiting<S, B> {
 }
 
 impl<S, B, F> State<S, B, F> {
-    pub(super) fn waiting(pending: Pending, face: Arc<Face>, service: S, request: Request<B>) -> Self {
-        let since = face.limiter.inner.since(true);
-        Self::Waiting { waiting: Some(Box::new(Waiting { pending, face, service, request, since })) }
+    pub(super) fn waiting(
+        (pending, inner): (Pending, Arc<Inner>),
+        face: Arc<Face>,
+        service: S,
+        request: Request<B>,
+    ) -> Self {
+        let since = inner.since(true);
+        Self::Waiting { waiting: Some(Box::new(Waiting { pending, inner, face, service, request, since })) }
     }
 }
 
@@ -129,27 +135,27 @@ where
     fn poll_waiting(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         while let StateProjection::Waiting { waiting } = self.as_mut().project() {
             let verdict = match waiting {
-                Some(waiting) => ready!(waiting.pending.poll(&waiting.face.limiter.inner, cx)),
+                Some(waiting) => ready!(waiting.pending.poll(&waiting.inner, cx)),
                 None => return Poll::Pending, // taken below, where the state changes with it
             };
             let Some(waiting) = waiting.take() else { return Poll::Pending };
-            let Waiting { face, mut service, mut request, since, .. } = *waiting;
-            face.limiter.inner.took(since);
+            let Waiting { inner, face, mut service, mut request, since, .. } = *waiting;
+            inner.took(since);
             let next = match verdict {
                 Ok(Verdict::Known(known, looked)) => {
-                    face.limiter.inner.note_looked(&looked);
-                    let course = face.course_of_known(&RequestHead::new(&request), &known);
-                    state!(course, service, request, |pending| {
-                        State::waiting(pending, face, service, request)
+                    inner.note_looked(&looked);
+                    let course = face.course_of_known(&inner, &RequestHead::new(&request), &known);
+                    state!(course, service, request, |pending, inner| {
+                        State::waiting((pending, inner), face, service, request)
                     })
                 }
                 Ok(Verdict::Charged(mut charged)) => {
-                    let course = face.decide(&mut charged, &RequestHead::new(&request));
-                    state!(course, service, request, |pending| {
-                        State::waiting(pending, face, service, request)
+                    let course = face.decide(&inner, &mut charged, &RequestHead::new(&request));
+                    state!(course, service, request, |pending, inner| {
+                        State::waiting((pending, inner), face, service, request)
                     })
                 }
-                Err(error) => State::Refused { response: Some(face.fail(&error, &request)) },
+                Err(error) => State::Refused { response: Some(face.fail(&inner, &error, &request)) },
             };
             self.set(next);
         }

@@ -1,5 +1,7 @@
 use super::Throttle;
-use crate::{Decision, HeaderStyle, Limiter, Reason, Refusal, RequestHead, response::RefusalStyle};
+use crate::{
+    Decision, HeaderStyle, Limiter, Reason, Refusal, RequestHead, limiter::Inner, response::AnswerStyle,
+};
 use bytes::Bytes;
 use http::Response;
 use std::sync::Arc;
@@ -19,9 +21,16 @@ pub struct ThrottleLayer {
 #[derive(Debug, Clone)]
 pub(super) struct Face {
     pub(super) limiter: Limiter,
-    pub(super) headers: HeaderStyle,
-    pub(super) refusal: RefusalStyle,
+    /// How limits and refusals are told, where that is not what the policy says.
+    style: Option<AnswerStyle>,
     pub(super) expose_decision: bool,
+}
+
+impl Face {
+    /// How limits and refusals are told.
+    pub(super) fn style<'a>(&'a self, inner: &'a Inner) -> &'a AnswerStyle {
+        self.style.as_ref().unwrap_or(&inner.policy.answers)
+    }
 }
 
 impl Limiter {
@@ -32,10 +41,10 @@ impl Limiter {
 }
 
 impl ThrottleLayer {
-    /// The layer of a limiter, with `RateLimit` fields as in draft 10 and the default refusal.
+    /// The layer of a limiter, with the fields and refusals of its policy, until one of the methods below sets others: these
+    /// stay, whatever policy follows.
     pub fn new(limiter: Limiter) -> Self {
-        let (headers, refusal) = (HeaderStyle::default(), RefusalStyle::default());
-        Self { face: Arc::new(Face { limiter, headers, refusal, expose_decision: false }) }
+        Self { face: Arc::new(Face { limiter, style: None, expose_decision: false }) }
     }
 
     /// The limiter.
@@ -45,17 +54,17 @@ impl ThrottleLayer {
 
     /// The fields by which answers tell clients their limits.
     pub fn headers(self, style: HeaderStyle) -> Self {
-        self.with(|face| face.headers = style)
+        self.styled(|own| own.headers = style)
     }
 
     /// A sentence of your own that follows ours in a refusal's `detail`.
     pub fn refusal_text(self, text: impl Into<String>) -> Self {
-        self.with(|face| face.refusal.text = Some(text.into()))
+        self.styled(|own| own.refusal.text = Some(text.into()))
     }
 
     /// A page about your limits, which a refusal points to in its `detail` and its member `help`.
     pub fn refusal_link(self, link: impl Into<String>) -> Self {
-        self.with(|face| face.refusal.link = Some(link.into()))
+        self.styled(|own| own.refusal.link = Some(link.into()))
     }
 
     /// A refusal of your own.
@@ -66,7 +75,7 @@ impl ThrottleLayer {
         self,
         respond: impl Fn(&Refusal<'_>, RequestHead<'_>) -> Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
-        self.with(|face| face.refusal.custom = Some(Arc::new(respond)))
+        self.styled(|own| own.refusal.custom = Some(Arc::new(respond)))
     }
 
     /// Puts the [`Decision`](crate::Decision) as `Arc<Decision>` into the extensions of the request and of its
@@ -77,7 +86,14 @@ impl ThrottleLayer {
 
     /// The answer to a request whose charge by hand was refused: what the layer answers where it refuses itself.
     pub fn refuse(&self, decision: &Decision, head: RequestHead<'_>) -> Response<Bytes> {
-        self.face.refuse(Reason::Limited, Some(&decision.charged), head)
+        self.face.refuse(&decision.inner, Reason::Limited, Some(&decision.charged), head)
+    }
+
+    fn styled(self, set: impl FnOnce(&mut AnswerStyle)) -> Self {
+        self.with(|face| {
+            let policy = || face.limiter.now().policy.answers.clone();
+            set(face.style.get_or_insert_with(policy));
+        })
     }
 
     fn with(mut self, set: impl FnOnce(&mut Face)) -> Self {

@@ -53,11 +53,11 @@ where
         if let Course::Pass = course {
             return ResponseFuture { state: State::Passed { future: self.inner.call(request) } };
         }
-        let state = state!(course, self.inner, request, |pending| {
+        let state = state!(course, self.inner, request, |pending, limiter| {
             // The service that was polled ready goes along; the clone that stays has to be polled again.
             let clone = self.inner.clone();
             let service = mem::replace(&mut self.inner, clone);
-            State::waiting(pending, self.face.clone(), service, request)
+            State::waiting((pending, limiter), self.face.clone(), service, request)
         });
         ResponseFuture { state }
     }

@@ -37,7 +37,14 @@ impl After {
         let limits = statuses(&asked, &decision.inner);
         let policies = decision.charged.policies(&decision.inner);
         let said = decision.charged.permits(&decision.inner);
-        response::write(face.headers, &limits, &said, policies, SystemTime::now, response.headers_mut());
+        response::write(
+            face.style(&decision.inner).headers,
+            &limits,
+            &said,
+            policies,
+            SystemTime::now,
+            response.headers_mut(),
+        );
         drop((limits, said));
         let meter = Meter::new(&decision);
         if face.expose_decision {

@@ -76,7 +76,7 @@ impl Error for BanError {}
 impl Limiter {
     /// The bans in force, those that end soonest first.
     pub fn bans(&self) -> Vec<Banned> {
-        let (inner, now) = (&self.inner, self.inner.engine.now());
+        let (inner, now) = (self.now(), self.inner.engine.now());
         let all = inner.bans.as_ref().map(|bans| bans.list(now)).unwrap_or_default();
         all.into_iter().map(|named| inner.shown(named, now)).collect()
     }
@@ -84,7 +84,7 @@ impl Limiter {
     /// The ban of a client, if one is in force by this identity. A registered client is banned by the
     /// [name](Identity::name) that is its id.
     pub fn ban_of(&self, identity: &Identity<'_>) -> Option<Banned> {
-        let (inner, now) = (&self.inner, self.inner.engine.now());
+        let (inner, now) = (self.now(), self.inner.engine.now());
         let named = inner.bans.as_ref()?.get(identity.key(&inner.keys), now)?;
         Some(inner.shown(named, now))
     }
@@ -99,7 +99,7 @@ impl Limiter {
     ///
     /// If the policy has no bans, or all room is taken by other bans.
     pub fn ban(&self, identity: &Identity<'_>, time: Duration) -> Result<Banned, BanError> {
-        let (inner, key) = (&self.inner, identity.key(&self.inner.keys));
+        let (inner, key) = (self.now(), identity.key(&self.inner.keys));
         let now = inner.engine.now();
         let bans = inner.bans.as_ref().ok_or(BanError::Off)?;
         let mut released = Released::new();
@@ -123,7 +123,7 @@ impl Limiter {
 
     /// The ban that was lifted, if there was one.
     pub(crate) fn lift(&self, key: Key) -> Option<Banned> {
-        let (inner, now) = (&self.inner, self.inner.engine.now());
+        let (inner, now) = (self.now(), self.inner.engine.now());
         let lifted = inner.bans.as_ref()?.lift(key, now)?;
         inner.report_released([lifted.0.label].into_iter().collect());
         Some(inner.shown(lifted, now))
@@ -132,7 +132,7 @@ impl Limiter {
     /// How many refusals were not noted since the start, because all room was taken by bans. If it grows, let the policy's
     /// [`Ban`](crate::Ban) remember more clients.
     pub fn unnoted_refusals(&self) -> u64 {
-        self.inner.bans.as_ref().map_or(0, Bans::dropped)
+        self.now().bans.as_ref().map_or(0, Bans::dropped)
     }
 }
 

@@ -1,5 +1,6 @@
 use super::{
-    Engine, Grants, Inner, Limiter, Remote,
+    Engine, Grants, Inner, Limiter, Remote, Succession,
+    room::{DEFAULT_CLIENTS, memory, missing_registry, permits},
     timer::{Sleep, Timer},
 };
 use crate::{
@@ -8,7 +9,6 @@ use crate::{
     clock::Timeline,
     key::Keys,
     observe::{Meters, tell},
-    permit::{Capacity, Permits},
     policy::{Compiled, CompiledLimit},
     registry::Office,
     store::{Memory, Store},
@@ -24,15 +24,10 @@ use std::{fmt, sync::Arc, time::Duration};
 /// The memory that counting takes unless set: 4 MiB, for 130,000 clients with one limit each.
 const DEFAULT_BYTES: usize = 4 << 20;
 
-/// So many of them that are registered where a store elsewhere counts.
-const DEFAULT_CLIENTS: usize = 1 << 17;
-
 /// So many clients and limits on concurrency in use at once, unless set: about 0.8 MB.
 const DEFAULT_HOLDERS: usize = 16_384;
 /// So many requests that wait, unless set: about 0.2 MB.
 const DEFAULT_WAITERS: usize = 1_024;
-/// More would be gigabytes.
-const MOST_PERMITS: usize = 1 << 24;
 
 /// Settings of a limiter before it is built.
 #[must_use]
@@ -178,17 +173,13 @@ impl LimiterBuilder {
         }
         #[cfg(feature = "redis")]
         let keys = keys.with_former(self.former.map(Keys::new));
-        let policy = Compiled::new(&self.policy, &keys, &mut mistakes);
-        let permits = permits(&policy, self.timer.is_some(), self.holders, self.waiters);
+        let policy = Compiled::new(&self.policy, None, &keys, self.store.is_none(), &mut mistakes);
+        let permits = permits(&policy, None, self.timer.is_some(), (self.holders, self.waiters));
         let office = self.clients.map(|clients| {
             let clients = self.clock.iter().fold(clients, |clients, clock| clients.clock(clock.clone()));
             Office::new(clients, &mut mistakes)
         });
-        if office.is_none() && policy.has_registered {
-            let reason =
-                "a source is registered, and there is no registry; set one with `.clients(..)`".to_owned();
-            mistakes.push(Mistake::Setting { setting: "Source::registered", reason });
-        }
+        mistakes.extend(missing_registry(&policy, office.is_some()));
         let timeline = || self.clock.clone().map_or_else(Timeline::system, Timeline::manual);
         let engine = match self.store {
             Some(store) => remote(store, timeline, self.bytes, &policy).map(Engine::Remote),
@@ -218,7 +209,7 @@ impl LimiterBuilder {
         }
         let bans = policy.ban.map(|(terms, clients)| Bans::new(terms, clients));
         let clients = engine.memory().map_or(DEFAULT_CLIENTS, Memory::capacity);
-        let grants = office.map(|office| Grants::new(office, keys.clone(), &policy, clients));
+        let grants = office.map(|office| Grants::new(Arc::new(office), keys.clone(), &policy, clients));
         let meters = Meters::new(policy.rules.iter().map(|rule| rule.name.as_str()));
         let inner = Inner {
             policy,
@@ -226,6 +217,7 @@ impl LimiterBuilder {
             engine,
             permits,
             bans,
+            room: (self.holders, self.waiters),
             timer: self.timer,
             grants,
             observers,
@@ -233,6 +225,7 @@ impl LimiterBuilder {
             plain_addresses: self.plain_addresses,
             warned_anonymous: false.into(),
             warned_proxy: false.into(),
+            succession: Succession::default(),
         };
         Ok(Limiter { inner: Arc::new(inner) })
     }
@@ -258,7 +251,7 @@ fn remote(
 ) -> Result<Remote, Mistake> {
     let has_local = policy.limits.iter().any(|limit| limit.store_down == StoreDown::Local);
     let local = has_local.then(|| memory(bytes, timeline(), policy)).transpose()?;
-    Ok(Remote { store, timeline: timeline(), local })
+    Ok(Remote { store, timeline: Arc::new(timeline()), local, bytes })
 }
 
 /// The longest time that anything is owed.
@@ -289,46 +282,6 @@ fn former(secret: [u8; 16], policy: &Compiled) -> Former {
 fn fingerprint(secret: [u8; 16]) -> String {
     let digest = Sha256::new().chain_update(b"tidegate secret ").chain_update(secret).finalize();
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Memory for the limits of a policy.
-fn memory(bytes: usize, timeline: Timeline, policy: &Compiled) -> Result<Memory, Mistake> {
-    let mistake = |reason| Mistake::Setting { setting: "memory_bytes", reason };
-    let shared = policy.shared_limits();
-    let least = Memory::min_bytes(policy.limits.len(), shared);
-    if bytes < least {
-        return Err(mistake(format!("{bytes} bytes are too few for this policy; set {least} at least")));
-    }
-    Memory::new(timeline, bytes, shared)
-        .map_err(|error| mistake(format!("{bytes} bytes are not to be had ({error}); set fewer")))
-}
-
-/// Room for the permits of a policy, if it has limits on concurrency.
-fn permits(
-    policy: &Compiled,
-    has_timer: bool,
-    holders: usize,
-    waiters: usize,
-) -> Result<Option<Permits>, Mistake> {
-    let mistake = |setting, reason: String| Err(Mistake::Setting { setting, reason });
-    if let Some(limit) = policy.concurrency.iter().find(|limit| limit.queue > 0 && !has_timer) {
-        return mistake(
-            "timer",
-            format!(
-                "requests wait under {:?}, and nothing tells when they have waited long enough; build with `.timer(tokio::time::sleep)` or that of another runtime",
-                limit.name
-            ),
-        );
-    }
-    for (setting, number) in [("max_in_flight", holders), ("max_waiting", waiters)] {
-        if number > MOST_PERMITS {
-            return mistake(setting, format!("{number} are too many; set {MOST_PERMITS} at most"));
-        }
-    }
-    let limits = policy.concurrency.len();
-    let waiters = if policy.concurrency.iter().any(|limit| limit.queue > 0) { waiters } else { 0 };
-    let maxima = policy.concurrency.iter().map(|limit| limit.max).collect();
-    Ok((limits > 0).then(|| Permits::new(Capacity { keys: holders, waiters, limits }, maxima)))
 }
 
 fn random() -> Result<[u8; 16], Mistake> {

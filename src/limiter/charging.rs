@@ -5,7 +5,7 @@ mod future;
 pub use future::ChargeFuture;
 
 use super::{
-    ChargeError, Charged, Limiter, Pending,
+    ChargeError, Charged, Inner, Limiter, Pending,
     demands::Demands,
     grants::{Granted, Lookup, Outcome},
     held::Outcome as Held,
@@ -145,8 +145,12 @@ impl<'a> Charging<'a> {
 
     /// Asks, or answers with what is to be waited for; `known` is the client, once it was looked up elsewhere. What the
     /// limits say is in `charged`, which comes empty.
-    fn ask(&self, known: Option<Outcome>, charged: &mut Charged) -> Result<Option<Pending>, ChargeError> {
-        let inner = &self.limiter.inner;
+    fn ask(
+        &self,
+        inner: &Arc<Inner>,
+        known: Option<Outcome>,
+        charged: &mut Charged,
+    ) -> Result<Option<Pending>, ChargeError> {
         let Some(rule) = inner.policy.rule(self.rule) else {
             let known = inner.policy.rules.iter().map(|rule| rule.name.clone()).collect();
             return Err(ChargeError::UnknownRule { rule: self.rule.to_owned(), known });
@@ -154,13 +158,13 @@ impl<'a> Charging<'a> {
         if self.act.goes_by_lists() && inner.policy.lists.exempts() {
             let looked = known.clone().map(|outcome| (self.key, outcome));
             match inner.client_by_hand(rule, self.key, self.who.as_deref(), looked.as_slice()) {
-                Ok(client) if self.is_exempt(client)? => return Ok(inner.engine.ask(charged)),
+                Ok(client) if self.is_exempt(inner, client)? => return Ok(inner.engine.ask(charged)),
                 Ok(_) => {}
                 Err(lookup) => return Ok(Some(Pending::registry(lookup, &[]))),
             }
         }
         let mut demands = None;
-        if let Some(lookup) = self.collect_for(rule, known, charged, &mut demands)? {
+        if let Some(lookup) = self.collect_for(inner, rule, known, charged, &mut demands)? {
             return Ok(Some(Pending::registry(lookup, &[])));
         }
         match demands {
@@ -169,15 +173,18 @@ impl<'a> Charging<'a> {
                 charged.held = Some(inner.look(&demands));
                 Ok(if charged.asked.is_empty() { None } else { inner.engine.ask(charged) })
             }
-            Some(demands) => self.ask_held(demands, charged),
+            Some(demands) => Self::ask_held(inner, demands, charged),
             None => Ok(inner.engine.ask(charged)),
         }
     }
 
     /// Permits first, and then the charge.
     #[inline(never)]
-    fn ask_held(&self, demands: Demands, charged: &mut Charged) -> Result<Option<Pending>, ChargeError> {
-        let inner = &self.limiter.inner;
+    fn ask_held(
+        inner: &Inner,
+        demands: Demands,
+        charged: &mut Charged,
+    ) -> Result<Option<Pending>, ChargeError> {
         match inner.hold(demands) {
             Ok(Held::Answered(held)) => {
                 charged.hold(held);
@@ -194,22 +201,22 @@ impl<'a> Charging<'a> {
     /// The charges of a rule, for the client as the registry knows it if the rule goes by that.
     fn collect_for(
         &self,
+        inner: &Inner,
         rule: &CompiledRule,
         known: Option<Outcome>,
         charged: &mut Charged,
         demands: &mut Option<Demands>,
     ) -> Result<Option<Lookup>, ChargeError> {
-        let inner = &self.limiter.inner;
         let registry = inner.grants.as_ref().zip(self.who.as_deref()).filter(|_| rule.registered);
         let Some((grants, who)) = registry else {
-            self.collect(rule, self.key, None, charged, demands);
+            self.collect(inner, rule, self.key, None, charged, demands);
             return Ok(None);
         };
         let outcome = match known {
             Some(outcome) => outcome,
             None => {
-                let found =
-                    grants.with(self.key, |granted| self.collect_granted(rule, granted, charged, demands));
+                let found = grants
+                    .with(self.key, |granted| self.collect_granted(inner, rule, granted, charged, demands));
                 if let Some(collected) = found {
                     return collected.map(|()| None);
                 }
@@ -227,21 +234,21 @@ impl<'a> Charging<'a> {
         match outcome {
             Ok(granted) if self.act.takes() => {
                 let granted = granted.enabled()?;
-                self.collect_granted(rule, &granted, charged, demands).map(|()| None)
+                self.collect_granted(inner, rule, &granted, charged, demands).map(|()| None)
             }
-            Ok(granted) => self.collect_granted(rule, &granted, charged, demands).map(|()| None),
+            Ok(granted) => self.collect_granted(inner, rule, &granted, charged, demands).map(|()| None),
             Err(denied) => Err(denied.into()),
         }
     }
 
     fn collect_granted(
         &self,
+        inner: &Inner,
         rule: &CompiledRule,
         granted: &Granted,
         charged: &mut Charged,
         demands: &mut Option<Demands>,
     ) -> Result<(), ChargeError> {
-        let inner = &self.limiter.inner;
         if self.act.takes() {
             inner.note_use(granted);
         }
@@ -261,7 +268,14 @@ impl<'a> Charging<'a> {
         if overridden.is_none() {
             charged.registered.push((rule.number, self.key));
         }
-        self.collect(rule, granted.client, Some(overridden.as_ref().unwrap_or(granted)), charged, demands);
+        self.collect(
+            inner,
+            rule,
+            granted.client,
+            Some(overridden.as_ref().unwrap_or(granted)),
+            charged,
+            demands,
+        );
         if granted.may_override {
             inner.keep_owed(&mut charged.asked);
         }
@@ -269,8 +283,7 @@ impl<'a> Charging<'a> {
     }
 
     /// Whether nothing is asked of the client; `client` is the key of the registry's client that it is.
-    fn is_exempt(&self, client: Option<Key>) -> Result<bool, ChargeError> {
-        let inner = &self.limiter.inner;
+    fn is_exempt(&self, inner: &Inner, client: Option<Key>) -> Result<bool, ChargeError> {
         if let Some(retry_after) = inner.banned_client(self.key, client) {
             return Err(ChargeError::Banned { retry_after });
         }
@@ -284,7 +297,7 @@ impl<'a> Charging<'a> {
     /// Tells what the limits have answered.
     fn conclude(&self, decision: &mut Decision) {
         if self.act.takes() {
-            self.limiter.inner.report_handled(&decision.charged, self.key, self.label, self.route);
+            decision.inner.report_handled(&decision.charged, self.key, self.label, self.route);
         }
         decision.conclude();
     }
@@ -292,13 +305,13 @@ impl<'a> Charging<'a> {
     /// What the client is charged, and the permits that it needs.
     fn collect(
         &self,
+        inner: &Inner,
         rule: &CompiledRule,
         client: Key,
         granted: Option<&Granted>,
         charged: &mut Charged,
         demands: &mut Option<Demands>,
     ) {
-        let inner = &self.limiter.inner;
         for number in rule.limits.clone() {
             let limit = &inner.policy.limits[number];
             let cost = self.cost.unwrap_or_else(|| limit.cost.usual());

@@ -73,7 +73,8 @@ impl Client {
     /// The client's record, where there is a registry and it is one of its kind. It is only asked after, and not created.
     #[cfg(feature = "admin")]
     pub(crate) async fn lookup(&self) -> Option<Result<Arc<ClientRecord>, ChargeError>> {
-        let (grants, who) = self.limiter.inner.grants.as_ref().zip(self.who.as_deref())?;
+        let inner = self.limiter.now();
+        let (grants, who) = inner.grants.as_ref().zip(self.who.as_deref())?;
         let looked = match grants.look_up(self.key, who.clone(), None) {
             Ok(looked) => looked,
             Err(lookup) => lookup.await.1,

@@ -49,7 +49,7 @@ impl Demands {
             let limit = &inner.policy.concurrency[number];
             let queue = if rule.shadow { 0 } else { limit.queue };
             let own = granted.filter(|_| limit.granted).map(|granted| granted.max_concurrent);
-            let demand = |key| Demand { key, limit: u32::try_from(number).unwrap_or(u32::MAX), own, queue };
+            let demand = |key| Demand { key, limit: limit.slot, number, own, queue };
             may_wait |= own.is_some() && queue > 0;
             let key = limit.key(client);
             match limit.shares {

@@ -5,9 +5,10 @@ use super::{
     elsewhere::Elsewhere,
     grants::{Known, Looked, Lookup},
     line::Line,
+    room::{enough, memory},
 };
-use crate::clock::Timeline;
 use crate::store::{Asked, Fit, Memory, Reading, Store, StoreError, StoreFuture};
+use crate::{Mistake, StoreDown, clock::Timeline, policy::Compiled};
 use smallvec::SmallVec;
 use std::{
     pin::Pin,
@@ -24,9 +25,11 @@ pub(crate) enum Engine {
 pub(crate) struct Remote {
     pub(super) store: Arc<dyn Store>,
     /// It tells how long ago a decision was.
-    pub(super) timeline: Timeline,
+    pub(super) timeline: Arc<Timeline>,
     /// What counts while the store cannot, for limits that are to be counted then.
     pub(super) local: Option<Memory>,
+    /// How many bytes that may take.
+    pub(super) bytes: usize,
 }
 
 impl Engine {
@@ -36,6 +39,32 @@ impl Engine {
             Self::Memory(memory) => Some(memory),
             Self::Remote(_) => None,
         }
+    }
+
+    /// The same for a policy that follows: what was counted goes on.
+    pub(super) fn handed_on(&self, policy: &Compiled) -> Result<Self, Mistake> {
+        let hand_on = |memory: &Memory| {
+            enough(memory.bytes(), policy)?;
+            Ok(memory.handed_on(policy.shared_limits()))
+        };
+        Ok(match self {
+            Self::Memory(memory) => Self::Memory(hand_on(memory)?),
+            Self::Remote(Remote { store, timeline, local, bytes }) => {
+                let has_local = policy.limits.iter().any(|limit| limit.store_down == StoreDown::Local);
+                let local = match local {
+                    Some(local) => Some(hand_on(local)?),
+                    // It counts by the system's clock; whoever moves a store's clock by hand builds a limiter anew.
+                    None if has_local => Some(memory(*bytes, Timeline::system(), policy)?),
+                    None => None,
+                };
+                Self::Remote(Remote {
+                    store: store.clone(),
+                    timeline: timeline.clone(),
+                    local,
+                    bytes: *bytes,
+                })
+            }
+        })
     }
 
     /// Decides, or answers with the decision to wait for.

@@ -17,7 +17,7 @@ use crate::{
     identity::Claim,
     key::{Keys, Material},
     policy::{Compiled, CompiledRule},
-    registry::{Changed, ClientRecord, Found, How, KeyHash, Missing, Office, Refused, Who},
+    registry::{Changed, ClientRecord, Follower, Found, How, KeyHash, Missing, Office, Refused, Who},
     response::Reason,
     store::Asked,
     sync::{AtomicU64, Mutex},
@@ -41,7 +41,7 @@ use std::{
 /// A client is looked up in the registry when it first comes, and again after it or the tiers were changed. In between,
 /// all that a request needs is found here, without a lock.
 pub(crate) struct Grants {
-    pub(crate) office: Office,
+    pub(crate) office: Arc<Office>,
     keys: Keys,
     /// The names of the granted limits, in the order of their numbers.
     names: Vec<String>,
@@ -101,7 +101,7 @@ pub(crate) struct Looked {
 
 impl Grants {
     /// `clients` is how many of them may come at the same time.
-    pub(super) fn new(office: Office, keys: Keys, policy: &Compiled, clients: usize) -> Arc<Self> {
+    pub(super) fn new(office: Arc<Office>, keys: Keys, policy: &Compiled, clients: usize) -> Arc<Self> {
         let granted = policy.limits.iter().filter(|limit| limit.granted.is_some());
         let names: Vec<_> = granted.map(|limit| limit.words.name.clone()).collect();
         let grants = Arc::new(Self {
@@ -115,13 +115,7 @@ impl Grants {
             office,
             readers: Readers::default(),
         });
-        // Weak, because registries outlive limiters.
-        let watching = Arc::downgrade(&grants);
-        grants.office.clients.watch(Box::new(move |changed| {
-            if let Some(grants) = watching.upgrade() {
-                grants.forget(changed);
-            }
-        }));
+        grants.office.tell_of_changes(&grants);
         grants
     }
 
@@ -275,6 +269,12 @@ impl Grants {
             Claim::Name(name) => Some(Who::Id(String::from_utf8_lossy(name).into_owned())),
             Claim::Nobody => self.office.has_fallback().then_some(Who::Nobody),
         }
+    }
+}
+
+impl Follower for Grants {
+    fn changed(&self, changed: &Changed<'_>) {
+        self.forget(changed);
     }
 }
 

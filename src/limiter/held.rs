@@ -35,7 +35,7 @@ pub(super) struct Said {
 impl Held {
     fn say(&mut self, demands: &[Demand], usages: &Usages, granted: bool, shadow: bool) {
         self.said.extend(demands.iter().zip(usages).map(|(demand, usage)| Said {
-            number: demand.limit as usize,
+            number: demand.number,
             key: demand.key,
             used: usage.used,
             max: usage.max,
@@ -97,8 +97,8 @@ impl Inner {
     /// How many may run at once by a limit on concurrency that is not a client's own.
     #[cfg(feature = "admin")]
     pub(crate) fn maximum(&self, number: usize) -> u32 {
-        let known =
-            |permits: &crate::permit::Permits| permits.maximum(u32::try_from(number).unwrap_or(u32::MAX));
+        let slot = self.policy.concurrency[number].slot;
+        let known = |permits: &crate::permit::Permits| permits.maximum(slot);
         self.permits.as_ref().and_then(known).unwrap_or(self.policy.concurrency[number].max)
     }
 
@@ -112,7 +112,7 @@ impl Inner {
             Acquired::Full => Err(Reason::NoRoom),
             Acquired::Waits(waiting) => {
                 let full = demands.enforced.iter().zip(&usages).filter(|(_, usage)| usage.used >= usage.max);
-                let limits = full.map(|(demand, _)| &self.policy.concurrency[demand.limit as usize]);
+                let limits = full.map(|(demand, _)| &self.policy.concurrency[demand.number]);
                 let patience = limits.map(|limit| limit.patience).min().unwrap_or_default();
                 Ok(Outcome::Waits(Box::new(Line::new(waiting, patience, demands))))
             }

@@ -1,6 +1,6 @@
 //! Lists that change while requests come.
 
-use super::Limiter;
+use super::{Inner, Limiter};
 use crate::{
     BuildError, Key, Lists, Mistake,
     event::Event,
@@ -146,9 +146,21 @@ impl Limiter {
         removed.is_ok_and(|removed| removed > 0)
     }
 
+    fn change_lists<E>(&self, change: impl FnOnce(&Both) -> Result<Both, E>) -> Result<usize, E> {
+        self.inner.change_lists(change)
+    }
+}
+
+impl Inner {
+    /// Puts on the lists what this policy has and the former one had not, and the other way round.
+    pub(super) fn hand_on_lists(&self, former: &Self) {
+        let (old, new) = (&former.policy.listed, &self.policy.listed);
+        let _: Result<_, Infallible> = self.change_lists(|lists| Ok(lists.handed_on(old, new)));
+    }
+
     /// Makes a change, tells of it, and answers how many entries are gone.
     fn change_lists<E>(&self, change: impl FnOnce(&Both) -> Result<Both, E>) -> Result<usize, E> {
-        let (old, new) = self.inner.policy.lists.change(change)?;
+        let (old, new) = self.policy.lists.change(change)?;
         let mut gone = 0;
         for (list, old, new) in
             [("allow list", &old.allowed, &new.allowed), ("block list", &old.blocked, &new.blocked)]
@@ -156,7 +168,7 @@ impl Limiter {
             let (old, new) = (old.len(), new.len());
             gone += old.saturating_sub(new);
             if old != new {
-                self.inner.emit(&Event::ListChanged { list, old, new });
+                self.emit(&Event::ListChanged { list, old, new });
             }
         }
         Ok(gone)

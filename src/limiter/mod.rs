@@ -28,7 +28,9 @@ mod pacing;
 mod readers;
 mod rejected;
 mod report;
+mod room;
 mod sole;
+mod succession;
 mod timer;
 
 pub(crate) use admit::Admission;
@@ -49,6 +51,7 @@ pub use lists::ListEntry;
 #[cfg(feature = "pace")]
 pub(crate) use pacing::{Barred, Paced, Question, Slowness};
 pub(crate) use sole::Sure;
+use succession::Succession;
 
 #[cfg(feature = "metrics")]
 use crate::observe::LimiterGauges;
@@ -95,6 +98,8 @@ pub(crate) struct Inner {
     /// Where permits are counted, if any limit is on concurrency.
     permits: Option<permit::Permits>,
     timer: Option<timer::Timer>,
+    /// How many may hold permits or wait for them.
+    room: (usize, usize),
     bans: Option<Bans>,
     pub(crate) grants: Option<Arc<Grants>>,
     observers: Arc<[Arc<dyn Observe>]>,
@@ -102,6 +107,8 @@ pub(crate) struct Inner {
     pub(crate) plain_addresses: bool,
     warned_anonymous: AtomicBool,
     warned_proxy: AtomicBool,
+    /// What follows it, where it is the first of its limiter.
+    succession: Succession,
 }
 
 impl Limiter {
@@ -127,7 +134,7 @@ impl Limiter {
     ///
     /// If nobody can be identified and the policy's source refuses that, or a credential is malformed.
     pub fn identify(&self, head: RequestHead<'_>) -> Result<Client, Rejection> {
-        let policy = &self.inner.policy;
+        let policy = &self.now().policy;
         Ok(self.client(&policy.sources[0].identify(head, policy.proxies.as_ref())?))
     }
 
@@ -181,12 +188,14 @@ impl Limiter {
     ///
     /// If no limit has that name, the quota cannot be counted, or a request costs more than its burst.
     pub fn set_quota(&self, limit: &str, quota: Quota) -> Result<Quota, BuildError> {
-        let policy = &self.inner.policy;
+        let alone = self.inner.succession.alone();
+        let policy = &self.now().policy;
         let Some(compiled) = policy.limit(limit) else {
             let known = policy.limits.iter().map(|limit| limit.words.name.clone()).collect();
             return Err(BuildError::one(Mistake::Unknown { name: limit.to_owned(), known }));
         };
         let old = compiled.set_quota(&policy.rules[compiled.rule].name, quota).map_err(BuildError::one)?;
+        drop(alone);
         self.inner.emit(&Event::QuotaChanged { limit, old, new: quota });
         Ok(old)
     }
@@ -199,7 +208,9 @@ impl Limiter {
     ///
     /// If no limit on concurrency has that name, or `max` is 0.
     pub fn set_concurrency(&self, limit: &str, max: u32) -> Result<u32, BuildError> {
-        let policy = &self.inner.policy;
+        let alone = self.inner.succession.alone();
+        let inner = self.now();
+        let policy = &inner.policy;
         let Some(number) = policy.concurrency.iter().position(|known| known.name == limit) else {
             let known = policy.concurrency.iter().map(|limit| limit.name.clone()).collect();
             return Err(BuildError::one(Mistake::Unknown { name: limit.to_owned(), known }));
@@ -207,21 +218,21 @@ impl Limiter {
         let compiled = &policy.concurrency[number];
         compiled.check(&policy.rules[compiled.rule].name, max).map_err(BuildError::one)?;
         // One lock for both the number and who waits by it, so that of two changes at once one is in force everywhere.
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
-        let revised = self.inner.permits.as_ref().and_then(|permits| permits.revise(number, max));
+        let revised = inner.permits.as_ref().and_then(|permits| permits.revise(compiled.slot, max));
         let old = revised.unwrap_or(compiled.max);
+        drop(alone);
         self.inner.emit(&Event::ConcurrencyChanged { limit, old, new: max });
         Ok(old)
     }
 
     /// How many clients and limits on concurrency (each limit of each client is one) have requests running or waiting.
     pub fn in_flight(&self) -> usize {
-        self.inner.permits.as_ref().map_or(0, permit::Permits::keys)
+        self.now().permits.as_ref().map_or(0, permit::Permits::keys)
     }
 
     /// How many requests wait for a permit.
     pub fn waiting(&self) -> usize {
-        self.inner.permits.as_ref().map_or(0, permit::Permits::waiting)
+        self.now().permits.as_ref().map_or(0, permit::Permits::waiting)
     }
 
     /// Gives back what a decision charged, once, and as far as it is still owed: what has drained since is not given back.
@@ -229,7 +240,7 @@ impl Limiter {
     ///
     /// The decision must come from this limiter; another one's is left alone.
     pub fn refund(&self, decision: &Decision) {
-        if Arc::ptr_eq(&self.inner, &decision.inner) {
+        if self.inner.is_of_one_limiter(&decision.inner) {
             decision.refund();
         }
     }
@@ -241,7 +252,7 @@ impl Limiter {
 
     /// The memory that permits take, in bytes, all of it taken at the start; nothing where no limit is on concurrency.
     pub fn permit_bytes(&self) -> usize {
-        self.inner.permits.as_ref().map_or(0, permit::Permits::bytes)
+        self.now().permits.as_ref().map_or(0, permit::Permits::bytes)
     }
 
     /// How many clients and limits (each limit of each client is one) are counted at the same time before newcomers
@@ -277,7 +288,7 @@ impl Limiter {
 
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limiter").field("rules", &self.inner.policy.rules).finish_non_exhaustive()
+        f.debug_struct("Limiter").field("rules", &self.now().policy.rules).finish_non_exhaustive()
     }
 }
 

@@ -74,6 +74,7 @@ pub(crate) fn trace(event: &Event<'_>) {
         Event::ConcurrencyChanged { limit, old, new } => {
             info!(target: TARGET, limit, old, new, "concurrency changed");
         }
+        Event::PolicyChanged { rules } => info!(target: TARGET, rules, "policy changed"),
         Event::ListChanged { list, old, new } => info!(target: TARGET, list, old, new, "list changed"),
         Event::ClientCreated { client_id } => info!(target: TARGET, client_id, "client created"),
         Event::Fallback { client_id, uses } => warn!(

@@ -71,7 +71,7 @@ impl Pacer {
     #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
     pub fn set_gauges(&self) {
         let (factor, waiting, in_flight) = (self.factor(), self.waiting(), self.in_flight());
-        let rule = self.limiter().inner.policy.rules.get(self.shared.rule);
+        let rule = self.shared.first.policy.rules.get(self.shared.rule);
         let gauges = crate::observe::PacerGauges { factor, waiting, in_flight };
         gauges.set(rule.map_or("pace", |rule| &rule.name));
     }

@@ -73,7 +73,8 @@ impl Pacer {
     ///
     /// If no rule has that name.
     pub fn on(limiter: &Limiter, rule: &str) -> Result<Self, BuildError> {
-        let rules = &limiter.inner.policy.rules;
+        let inner = limiter.now();
+        let rules = &inner.policy.rules;
         match rules.iter().position(|known| known.name == rule) {
             Some(rule) => Ok(Self::build(limiter.clone(), rule)),
             None => {
@@ -84,12 +85,13 @@ impl Pacer {
     }
 
     fn build(limiter: Limiter, rule: usize) -> Self {
-        let shadow = limiter.inner.policy.rules.get(rule).is_some_and(|rule| rule.shadow);
+        let first = limiter.now().clone();
+        let shadow = first.policy.rules.get(rule).is_some_and(|rule| rule.shadow);
         let shares = Shares::default();
         let settings = Settings { spacing: Spacing::Even, max_wait: None, shadow, bounds: BOUNDS, shares };
-        let [takes_turns, has_own] = limiter.inner.shares_limits(rule);
+        let [takes_turns, has_own] = first.shares_limits(rule);
         let queues = Arc::new(Queues::new(settings.bounds, shares, takes_turns && !has_own));
-        let shared = Shared { limiter, rule, takes_turns, settings, queues, control: None };
+        let shared = Shared { limiter, first, rule, takes_turns, settings, queues, control: None };
         Self { shared: Arc::new(shared) }
     }
 
@@ -152,10 +154,10 @@ impl Pacer {
     }
 
     fn remade(&self, settings: Settings, control: Option<Arc<Control>>) -> Self {
-        let Shared { ref limiter, rule, takes_turns, ref queues, .. } = *self.shared;
+        let Shared { ref limiter, ref first, rule, takes_turns, ref queues, .. } = *self.shared;
         let queues = Arc::new(queues.remade(settings.bounds, settings.shares));
-        let limiter = limiter.clone();
-        Self { shared: Arc::new(Shared { limiter, rule, takes_turns, settings, queues, control }) }
+        let (limiter, first) = (limiter.clone(), first.clone());
+        Self { shared: Arc::new(Shared { limiter, first, rule, takes_turns, settings, queues, control }) }
     }
 
     pub(super) fn control(&self) -> Option<&Control> {
@@ -168,7 +170,7 @@ impl Pacer {
     }
 
     pub(super) fn emit(&self, event: &Event<'_>) {
-        self.shared.limiter.inner.emit_for(self.shared.rule, event);
+        self.shared.first.emit_for(self.shared.rule, event);
     }
 
     /// Waits until something of this cost may be sent for a key, and charges it.
@@ -205,11 +207,13 @@ impl Pacer {
 
     #[inline]
     pub(super) fn start_as(&self, key: &Identity<'_>, cost: &Costs<'_>, manner: Manner) -> PaceFuture {
-        let Shared { limiter, rule, .. } = &*self.shared;
-        let limits = || limiter.inner.rule_limits(*rule);
+        let (later, rule) = self.shared.in_force();
+        let inner = later.as_ref().unwrap_or(&self.shared.first);
+        let limits = || inner.rule_limits(rule);
         match cost.of(limits()) {
             Ok(units) => {
-                PaceFuture::new(self.shared.clone(), limiter.inner.sender(*rule, key), units, manner)
+                let sender = inner.sender(rule, key);
+                PaceFuture::new(self.shared.clone(), (later, rule), sender, units, manner)
             }
             Err(limit) => {
                 let known = limits().map(|(name, _)| name.to_owned()).collect();

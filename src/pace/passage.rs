@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Decision,
-    limiter::{AtOnce, Paced, Sender},
+    limiter::{AtOnce, Inner, Paced, Sender},
 };
 use std::{
     fmt,
@@ -31,6 +31,9 @@ enum State {
 /// A send that has not been polled yet.
 struct Fresh {
     shared: Arc<Shared>,
+    /// The policy that it is held to, where that is not the limiter's first one, and the number of its rule.
+    later: Option<Arc<Inner>>,
+    rule: usize,
     sender: Sender,
     units: Units,
     manner: Manner,
@@ -39,11 +42,11 @@ struct Fresh {
 impl Fresh {
     /// The way past the queue, for what needs nothing but its limits, and overtakes nobody.
     fn at_once(&self) -> Option<AtOnce<'_>> {
-        let Shared { limiter, rule, takes_turns, settings, queues, control, .. } = &*self.shared;
+        let Shared { first, takes_turns, settings, queues, control, .. } = &*self.shared;
         let is_plain = control.is_none() && !settings.shadow;
         (is_plain && queues.is_free(self.sender.key, *takes_turns)).then(|| AtOnce {
-            inner: &limiter.inner,
-            rule: *rule,
+            inner: self.later.as_ref().unwrap_or(first),
+            rule: self.rule,
             sender: &self.sender,
             units: &self.units,
         })
@@ -62,8 +65,14 @@ impl Fresh {
 
 impl PaceFuture {
     #[inline]
-    pub(super) const fn new(shared: Arc<Shared>, sender: Sender, units: Units, manner: Manner) -> Self {
-        Self(State::Fresh(Fresh { shared, sender, units, manner }))
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        (later, rule): (Option<Arc<Inner>>, usize),
+        sender: Sender,
+        units: Units,
+        manner: Manner,
+    ) -> Self {
+        Self(State::Fresh(Fresh { shared, later, rule, sender, units, manner }))
     }
 
     pub(super) const fn failed(error: PaceError) -> Self {
@@ -98,11 +107,12 @@ impl PaceFuture {
 
     fn start(&mut self) {
         let State::Fresh(fresh) = std::mem::replace(&mut self.0, State::Failed(None)) else { return };
-        let Fresh { shared, sender, units, manner } = fresh;
-        let paced = Paced::new(&shared.limiter.inner, shared.rule, sender, units, shared.settings.shadow);
+        let Fresh { shared, later, rule, sender, units, manner } = fresh;
+        let inner = later.as_ref().unwrap_or(&shared.first);
+        let paced = Paced::new(inner, rule, sender, units, shared.settings.shadow);
         let send = Send { paced: Box::new(paced), manner };
         self.0 = State::Started(Box::pin(async move {
-            let meters = &shared.limiter.inner.meters;
+            let meters = &shared.first.meters;
             meters.attempted(shared.rule);
             pass(&shared, send).await.inspect_err(|error| meters.rejected(shared.rule, error.name()))
         }));

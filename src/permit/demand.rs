@@ -10,6 +10,8 @@ pub(crate) struct Demand {
     pub(crate) key: Key,
     /// The limit, by whose number its maximum can be changed for all keys.
     pub(crate) limit: u32,
+    /// The limit's number in whoever asks.
+    pub(crate) number: usize,
     /// How many may be held at once, from now on and for whoever waits, where that is not the limit's own number.
     pub(crate) own: Option<u32>,
     /// How many requests of one client may wait for it.

@@ -73,7 +73,7 @@ struct Waiter {
 pub(super) struct Ledger {
     /// Of each limit, for whoever has none of its own. They are here, so that nobody takes a permit by one that was read before
     /// it was changed.
-    maxima: Box<[u32]>,
+    maxima: Vec<u32>,
     counts: Table<Count>,
     lanes: Table<Lane>,
     links: Slab<Link>,
@@ -81,7 +81,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(maxima: Box<[u32]>, keys: usize, waiters: usize, links: usize) -> Self {
+    pub(super) fn new(maxima: Vec<u32>, keys: usize, waiters: usize, links: usize) -> Self {
         Self {
             maxima,
             counts: Table::new(keys),
@@ -359,6 +359,12 @@ impl Ledger {
             }
         }
         Some(former)
+    }
+
+    /// Makes room for a limit that there was not, and for those before it.
+    pub(super) fn declare(&mut self, limit: u32, max: u32) {
+        let limits = self.maxima.len().max(limit as usize + 1);
+        self.maxima.resize(limits, max);
     }
 
     /// Puts a maximum of its own in force for a key, if it is in use.

@@ -56,7 +56,7 @@ pub(crate) enum Acquired {
 
 impl Permits {
     /// `maxima` are those of each limit, by its number.
-    pub(crate) fn new(capacity: Capacity, maxima: Box<[u32]>) -> Self {
+    pub(crate) fn new(capacity: Capacity, maxima: Vec<u32>) -> Self {
         let ledger = Ledger::new(maxima, capacity.keys, capacity.waiters, capacity.links());
         Self { ledger: Arc::new(Mutex::new(ledger)) }
     }
@@ -78,6 +78,11 @@ impl Permits {
     /// holds keeps what it has; who waits is served if there is room now.
     pub(crate) fn revise(&self, limit: u32, max: u32) -> Option<u32> {
         self.locked(|ledger, woken| ledger.revise(limit, max, woken))
+    }
+
+    /// Makes room for a limit that there was not.
+    pub(crate) fn declare(&self, limit: u32, max: u32) {
+        self.locked(|ledger, _| ledger.declare(limit, max));
     }
 
     /// The same for one key, which has its own maximum from now on, if it is in use.

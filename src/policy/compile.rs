@@ -1,8 +1,10 @@
 //! From the description of a policy to what a request is held against, with every mistake on the way.
 
+mod layout;
 mod limit;
 mod registered;
 
+use layout::{Layout, place_of};
 pub(crate) use limit::{CompiledLimit, Scope};
 
 use super::{
@@ -16,12 +18,12 @@ use crate::{
     ban::Terms,
     identity::{Identify, Networks, Proxies},
     key::{Keys, Material},
-    live::LiveQuota,
-    response,
+    live::QuotaCell,
+    response::{self, AnswerStyle},
     store::{Charge, Op, Place, Ready},
 };
 use http::HeaderValue;
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, sync::Arc};
 
 /// A policy without mistakes.
 pub(crate) struct Compiled {
@@ -34,8 +36,13 @@ pub(crate) struct Compiled {
     /// The limits on concurrency of all rules, in order.
     pub(crate) concurrency: Vec<CompiledConcurrency>,
     /// Whom no rule applies to, and whether anybody or anything is on a list or exempt, or can be banned.
-    pub(crate) lists: LiveLists,
+    pub(crate) lists: Arc<LiveLists>,
+    /// Whom the policy itself puts on the lists.
+    pub(crate) listed: Both,
     pub(crate) exempt_preflights: bool,
+    /// How limits and refusals are told.
+    pub(crate) answers: AnswerStyle,
+    layout: Layout,
     /// When clients are banned, and how many can be remembered.
     pub(crate) ban: Option<(Terms, usize)>,
     /// Names the route of a request that no router has named.
@@ -90,14 +97,23 @@ impl fmt::Debug for CompiledRule {
 pub(super) const GROUP: usize = 4;
 
 impl Compiled {
-    /// Leaves out what has a mistake.
-    pub(crate) fn new(policy: &Policy, keys: &Keys, mistakes: &mut Vec<Mistake>) -> Self {
-        Compiler { keys, mistakes, counts: [0; 3], limits: Vec::new(), concurrency: Vec::new() }
-            .policy(policy)
+    /// Leaves out what has a mistake. Limits of a client are only grouped where memory counts. Those of the names that the
+    /// `former` policy had keep their places and quotas.
+    pub(crate) fn new(
+        policy: &Policy,
+        former: Option<&Self>,
+        keys: &Keys,
+        is_grouped: bool,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Self {
+        let layout = former.map(|former| former.layout.clone()).unwrap_or_default();
+        let (limits, concurrency) = (Vec::new(), Vec::new());
+        Compiler { keys, mistakes, former, layout, is_grouped, limits, concurrency }.policy(policy)
     }
 
+    /// How many places of shared limits there have to be.
     pub(crate) fn shared_limits(&self) -> usize {
-        self.limits.iter().filter(|limit| matches!(limit.scope, Scope::Shared(_))).count()
+        self.layout.rates[Shares::All as usize].len()
     }
 
     pub(crate) fn rule(&self, name: &str) -> Option<&CompiledRule> {
@@ -138,8 +154,10 @@ fn checked_rate(rule: &str, limit: &str, quota: Quota, cost: &UnitCost) -> Resul
 struct Compiler<'c> {
     keys: &'c Keys,
     mistakes: &'c mut Vec<Mistake>,
-    /// How many limits there are of each kind of [`Shares`].
-    counts: [usize; 3],
+    /// The policy that this one follows.
+    former: Option<&'c Compiled>,
+    layout: Layout,
+    is_grouped: bool,
     limits: Vec<CompiledLimit>,
     concurrency: Vec<CompiledConcurrency>,
 }
@@ -158,12 +176,15 @@ impl Compiler<'_> {
             self.check_place(&rules, &compiled);
             rules.push(compiled);
         }
-        let lists = Both::default().with(&policy.lists, self.keys, self.mistakes);
+        let listed = Both::default().with(&policy.lists, self.keys, self.mistakes);
         let has_registered = sources.iter().any(|source| source.registered);
         let patterns = policy.rules.iter().flat_map(|rule| &rule.patterns);
         let ban = policy.ban.as_ref().map(Ban::compile).transpose();
         let ban = ban.map_err(|mistake| self.mistakes.push(mistake)).ok().flatten();
-        let lists = LiveLists::new(lists, policy.exempt_preflights || ban.is_some());
+        let lists = match self.former {
+            Some(former) => former.lists.clone(),
+            None => Arc::new(LiveLists::new(listed.clone(), policy.exempt_preflights || ban.is_some())),
+        };
         Compiled {
             sole: Sole::of(&rules, &self.limits),
             sources,
@@ -172,7 +193,10 @@ impl Compiler<'_> {
             limits: std::mem::take(&mut self.limits),
             concurrency: std::mem::take(&mut self.concurrency),
             lists,
+            listed,
             exempt_preflights: policy.exempt_preflights,
+            answers: policy.answers.clone(),
+            layout: std::mem::take(&mut self.layout),
             ban,
             has_registered,
             templates: Templates::new(patterns.map(String::as_str)),
@@ -244,7 +268,13 @@ impl Compiler<'_> {
             Ok(rate) => rate,
             Err(mistake) => return self.mistakes.push(mistake),
         };
-        let Some(scope) = self.scope(limit.shares) else { return };
+        let Some(scope) = self.scope(limit.shares, &limit.name) else { return };
+        let quota = match self.former.and_then(|former| former.limit(&limit.name)) {
+            Some(former) => {
+                former.quota.handed_on(limit.quota, rate, |rate| cost.most() <= rate.burst().get())
+            }
+            None => QuotaCell::new(limit.quota, rate),
+        };
         let id = self.keys.key(Material::Limit, &[limit.name.as_bytes()]).lo;
         let (place, op) = (Place::Shared(0), Op::Take(cost.usual()));
         let charge = Charge { place, limit: id, rate, max_debt: 0, op, shadow: rule.shadow };
@@ -252,7 +282,7 @@ impl Compiler<'_> {
             ready: Ready::new(charge),
             words: response::words(&limit.name, limit.quota, rate),
             rule: number,
-            quota: LiveQuota::new(limit.quota, rate),
+            quota,
             id,
             scope,
             cost,
@@ -273,7 +303,9 @@ impl Compiler<'_> {
         if !self.limit_name(rule, &concurrency.name) {
             return;
         }
-        match CompiledConcurrency::compile(number, rule, concurrency, self.keys) {
+        let slot = place_of(&mut self.layout.concurrency, &concurrency.name);
+        let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+        match CompiledConcurrency::compile(number, slot, rule, concurrency, self.keys) {
             Ok(compiled) => self.concurrency.push(compiled),
             Err(mistake) => self.mistakes.push(mistake),
         }
@@ -292,10 +324,9 @@ impl Compiler<'_> {
         is_new
     }
 
-    fn scope(&mut self, shares: Shares) -> Option<Scope> {
-        let count = &mut self.counts[shares as usize];
-        *count += 1;
-        let group = ((*count - 1) / GROUP) as u64;
+    fn scope(&mut self, shares: Shares, name: &str) -> Option<Scope> {
+        let place = place_of(&mut self.layout.rates[shares as usize], name);
+        let group = if self.is_grouped { (place / GROUP) as u64 } else { 0 };
         // The first group is the client's own key.
         let group = match group {
             0 => Key::new(0, 0),
@@ -304,10 +335,11 @@ impl Compiler<'_> {
         match shares {
             Shares::Nobody => Some(Scope::Client(group)),
             Shares::NobodyOnOneRoute => Some(Scope::ClientAndRoute(group)),
-            Shares::All => match u16::try_from(*count - 1) {
+            Shares::All => match u16::try_from(place) {
                 Ok(number) => Some(Scope::Shared(number)),
                 Err(_) => {
-                    let reason = "a policy has at most 65,536 of them".to_owned();
+                    let reason =
+                        "there are 65,536 of them at most, those of former policies among them".to_owned();
                     self.mistakes.push(Mistake::Setting { setting: "shared limits", reason });
                     None
                 }

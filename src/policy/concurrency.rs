@@ -111,6 +111,8 @@ pub(crate) struct CompiledConcurrency {
     /// The name as a String of RFC 9651 and of JSON.
     pub(crate) quoted: String,
     pub(crate) rule: usize,
+    /// The number under which its permits are counted.
+    pub(crate) slot: u32,
     pub(crate) shares: Shares,
     /// What its keys are made from.
     key: Key,
@@ -129,6 +131,7 @@ pub(crate) struct CompiledConcurrency {
 impl CompiledConcurrency {
     pub(super) fn compile(
         number: usize,
+        slot: u32,
         rule: &Rule,
         concurrency: &Concurrency,
         keys: &Keys,
@@ -152,6 +155,7 @@ impl CompiledConcurrency {
             name: name.clone(),
             quoted: response::quoted(name),
             rule: number,
+            slot,
             shares: *shares,
             key: keys.key(Material::Permit, &[name.as_bytes()]),
             max: *max,

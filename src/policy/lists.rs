@@ -144,6 +144,25 @@ impl Both {
         new
     }
 
+    /// The same as they are once a policy that put `old` on them is followed by one that puts `new` there: what was put on
+    /// or taken off since stays so, unless the two policies differ in it.
+    pub(crate) fn handed_on(&self, old: &Self, new: &Self) -> Self {
+        let mut lists = self.clone();
+        for (list, old, new) in [
+            (&mut lists.allowed, &old.allowed, &new.allowed),
+            (&mut lists.blocked, &old.blocked, &new.blocked),
+        ] {
+            list.nets.retain(|net| new.nets.contains(net) || !old.nets.contains(net));
+            list.nets.extend(new.nets.difference(&old.nets).copied());
+            list.identities
+                .retain(|key, _| new.identities.contains_key(key) || !old.identities.contains_key(key));
+            let added = new.identities.iter().filter(|(key, _)| !old.identities.contains_key(key));
+            list.identities.extend(added.map(|(key, entry)| (*key, entry.clone())));
+            list.arrange();
+        }
+        lists
+    }
+
     fn is_empty(&self) -> bool {
         self.allowed.len() + self.blocked.len() == 0
     }
@@ -199,7 +218,7 @@ impl List {
 pub(crate) struct LiveLists {
     current: ArcSwap<Both>,
     /// Whether there is anything else that exempts.
-    others: bool,
+    others: AtomicBool,
     exempts: AtomicBool,
     writer: Mutex<()>,
 }
@@ -207,7 +226,14 @@ pub(crate) struct LiveLists {
 impl LiveLists {
     pub(super) fn new(both: Both, others: bool) -> Self {
         let exempts = AtomicBool::new(others || !both.is_empty());
-        Self { current: ArcSwap::from_pointee(both), others, exempts, writer: Mutex::new(()) }
+        Self { current: ArcSwap::from_pointee(both), others: others.into(), exempts, writer: Mutex::new(()) }
+    }
+
+    /// Says whether there is anything else that exempts.
+    pub(crate) fn set_others(&self, others: bool) {
+        let _alone = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.others.store(others, Relaxed);
+        self.exempts.store(others || !self.load().is_empty(), Relaxed);
     }
 
     /// Whether it is worth asking whether somebody is exempt.
@@ -230,7 +256,7 @@ impl LiveLists {
         let old = self.current.load_full();
         let new = Arc::new(change(&old)?);
         self.current.store(new.clone());
-        self.exempts.store(self.others || !new.is_empty(), Relaxed);
+        self.exempts.store(self.others.load(Relaxed) || !new.is_empty(), Relaxed);
         Ok((old, new))
     }
 }

@@ -16,14 +16,18 @@ mod pattern;
 mod sole;
 mod store_down;
 
-use crate::{Identity, Quota, RequestHead, Source, TrustedProxies};
+use crate::{
+    HeaderStyle, Identity, Quota, Refusal, RequestHead, Source, TrustedProxies, response::AnswerStyle,
+};
+
 pub use ban::Ban;
+use bytes::Bytes;
 pub(crate) use compile::{Compiled, CompiledLimit, CompiledRule, Scope};
 pub(crate) use concurrency::CompiledConcurrency;
 pub use concurrency::Concurrency;
 pub use cost::{Cost, Settle};
 pub(crate) use cost::{Grain, Settlement, UnitCost, whole_number};
-use http::Method;
+use http::{Method, Response};
 pub use limit::Limit;
 pub(crate) use limit::Shares;
 pub use lists::Lists;
@@ -53,6 +57,7 @@ pub struct Policy {
     pub(crate) lists: Lists,
     pub(crate) exempt_preflights: bool,
     pub(crate) ban: Option<Ban>,
+    pub(crate) answers: AnswerStyle,
 }
 
 impl Policy {
@@ -65,6 +70,7 @@ impl Policy {
             lists: Lists::new(),
             exempt_preflights: false,
             ban: None,
+            answers: AnswerStyle::default(),
         }
     }
 
@@ -130,6 +136,37 @@ impl Policy {
     #[must_use]
     pub fn ban(mut self, ban: Ban) -> Self {
         self.ban = Some(ban);
+        self
+    }
+
+    /// The fields by which answers tell clients their limits, unless a layer says otherwise.
+    #[must_use]
+    pub fn headers(mut self, style: HeaderStyle) -> Self {
+        self.answers.headers = style;
+        self
+    }
+
+    /// A sentence of your own that follows ours in a refusal's `detail`, unless a layer says otherwise.
+    #[must_use]
+    pub fn refusal_text(mut self, text: impl Into<String>) -> Self {
+        self.answers.refusal.text = Some(text.into());
+        self
+    }
+
+    /// A page about your limits, which a refusal points to in its `detail` and its member `help`, unless a layer says otherwise.
+    #[must_use]
+    pub fn refusal_link(mut self, link: impl Into<String>) -> Self {
+        self.answers.refusal.link = Some(link.into());
+        self
+    }
+
+    /// A refusal of your own, unless a layer says otherwise; see [`ThrottleLayer::refusal`](crate::ThrottleLayer::refusal).
+    #[must_use]
+    pub fn refusal(
+        mut self,
+        respond: impl Fn(&Refusal<'_>, RequestHead<'_>) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        self.answers.refusal.custom = Some(Arc::new(respond));
         self
     }
 

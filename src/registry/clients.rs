@@ -20,7 +20,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 /// ```
 #[derive(Clone)]
 pub struct Clients {
-    pub(super) registry: Arc<dyn Registry>,
+    pub(crate) registry: Arc<dyn Registry>,
     pub(super) ids: IdRule,
     pub(super) clock: WallClock,
     pub(super) unknown: UnknownClients,

@@ -40,7 +40,7 @@ pub use id::IdRule;
 #[cfg(feature = "journal")]
 pub use journal::JournalError;
 pub use memory::MemoryRegistry;
-pub(crate) use office::{Found, How, Missing, Office, Who};
+pub(crate) use office::{Follower, Found, How, Missing, Office, Who};
 pub use overrides::Overrides;
 pub(crate) use overrides::Refused;
 pub use patch::ClientPatch;

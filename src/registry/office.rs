@@ -1,7 +1,7 @@
 //! How the clients of requests are found while requests come in.
 
 use super::{
-    ClientRecord, Clients, Grant, KeyHash, RegistryError,
+    Changed, ClientRecord, Clients, Grant, KeyHash, RegistryError,
     bounds::{Bounds, Coming},
     overrides::{self, Refused},
     time::WallClock,
@@ -10,8 +10,9 @@ use super::{
 use crate::{Key, Mistake, clock::Timeline};
 use http::{HeaderMap, HeaderName};
 use std::{
+    fmt,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
@@ -64,12 +65,20 @@ impl From<RegistryError> for Missing {
 }
 
 /// The office while requests come in.
-#[derive(Debug)]
 pub(crate) struct Office {
     pub(crate) clients: Clients,
     bounds: Option<Bounds>,
     override_header: Option<HeaderName>,
     fallback: Uses,
+    /// Who is told of changes; it comes and goes, while a registry is watched but once.
+    followers: Arc<Followers>,
+}
+
+type Followers = RwLock<Vec<Weak<dyn Follower>>>;
+
+/// Is told of changes to clients and tiers.
+pub(crate) trait Follower: Send + Sync + 'static {
+    fn changed(&self, changed: &Changed<'_>);
 }
 
 /// How often the fallback client was used, and how often that is told.
@@ -101,7 +110,23 @@ impl Office {
             Fate::Refuse | Fate::Share => None,
         };
         let override_header = clients.overrides.as_ref().and_then(|overrides| overrides.compile(mistakes));
-        Self { clients, bounds, override_header, fallback: Uses::default() }
+        let followers = Arc::<Followers>::default();
+        // Weak, because registries outlive limiters.
+        let watching = Arc::downgrade(&followers);
+        clients.watch(Box::new(move |changed| {
+            let Some(followers) = watching.upgrade() else { return };
+            let followers = followers.read().unwrap_or_else(PoisonError::into_inner);
+            followers.iter().filter_map(Weak::upgrade).for_each(|follower| follower.changed(changed));
+        }));
+        Self { clients, bounds, override_header, fallback: Uses::default(), followers }
+    }
+
+    /// Tells somebody of changes, for as long as it is there.
+    pub(crate) fn tell_of_changes<F: Follower>(&self, follower: &Arc<F>) {
+        let mut followers = self.followers.write().unwrap_or_else(PoisonError::into_inner);
+        followers.retain(|follower| follower.strong_count() > 0);
+        let follower: Weak<F> = Arc::downgrade(follower);
+        followers.push(follower);
     }
 
     pub(crate) const fn has_fallback(&self) -> bool {
@@ -246,5 +271,11 @@ impl WallClock {
             Self::System => Timeline::system(),
             Self::Manual(clock) => Timeline::manual(clock.clone()),
         }
+    }
+}
+
+impl fmt::Debug for Office {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Office").field("clients", &self.clients).finish_non_exhaustive()
     }
 }

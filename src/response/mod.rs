@@ -18,6 +18,13 @@ pub use refusal::{Reason, Refusal};
 use http::HeaderValue;
 use std::time::Duration;
 
+/// How limits and refusals are told.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AnswerStyle {
+    pub(crate) headers: HeaderStyle,
+    pub(crate) refusal: RefusalStyle,
+}
+
 /// Rounded up, because a client told to come back early would be refused again.
 pub(crate) fn whole_seconds(time: Duration) -> u64 {
     time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))

@@ -19,7 +19,7 @@ fn post(path: &str) -> Request<()> {
 async fn asgi_holds_each_client_behind_the_proxy_and_bans_floods() {
     let config = example("asgi");
     let (limiter, clock) = limiter(&config);
-    let service = service(&config, &limiter);
+    let service = service(&limiter);
     let client =
         |n: u8| move || with(from("10.1.2.3", "GET", "/"), "x-forwarded-for", &format!("198.51.100.{n}"));
     assert_eq!(service.admits(100, client(1)).await, 40);
@@ -45,7 +45,7 @@ async fn dispatcher_grants_what_tiers_and_records_say() {
     clients.set("service-a", ClientPatch::new().tier("premium")).await.unwrap();
     clients.set("service-b", ClientPatch::new().tier("enterprise")).await.unwrap();
     clients.set("service-c", ClientPatch::new().tier("free").allowed_queues(["mail"])).await.unwrap();
-    let service = service(&config, &limiter);
+    let service = service(&limiter);
     let mut peer = 0;
     let mut of = |id: &'static str| {
         peer += 1;
@@ -81,7 +81,7 @@ async fn dispatcher_grants_what_tiers_and_records_say() {
 async fn dispatcher_bounds_tasks_at_once() {
     let config = example("dispatcher");
     let (limiter, _) = limiter(&config);
-    let service = service(&config, &limiter);
+    let service = service(&limiter);
     let newcomer = || with(post("/enqueue"), "x-client-id", "newcomer");
     let mut running = Vec::new();
     for _ in 0..3 {
@@ -96,7 +96,7 @@ async fn dispatcher_bounds_tasks_at_once() {
 #[tokio::test(start_paused = true)]
 async fn enqueue_paces_services_and_slows_down_with_the_backlog() {
     let config = example("enqueue");
-    let limiter = config.limiter().unwrap().build().unwrap();
+    let (limiter, _) = limiter(&config);
     let services = config.pacer(&limiter, "services").unwrap();
     // A burst at once, then 50 a second.
     for _ in 0..50 {
@@ -121,7 +121,7 @@ async fn enqueue_paces_services_and_slows_down_with_the_backlog() {
 #[tokio::test(start_paused = true)]
 async fn kafka_paces_records_and_bytes_and_follows_the_brokers() {
     let config = example("kafka");
-    let limiter = config.limiter().unwrap().build().unwrap();
+    let (limiter, _) = limiter(&config);
     let producer = config.pacer(&limiter, "producer").unwrap();
     assert_eq!(producer.factor(), 0.1);
     producer.signal("broker_ms", 350.0).unwrap();
@@ -136,8 +136,8 @@ async fn kafka_paces_records_and_bytes_and_follows_the_brokers() {
 }
 
 /// How many of 1,000 such requests pass at once in front of Ray.
-async fn at_once(limiter: &Limiter, config: &tidegate::Config, method: &str, path: &str) -> usize {
-    let service = service(config, limiter);
+async fn at_once(limiter: &Limiter, method: &str, path: &str) -> usize {
+    let service = service(limiter);
     service.admits(1_000, || from("192.0.2.1", method, path)).await
 }
 
@@ -160,7 +160,7 @@ async fn ray_has_a_rule_for_each_group() {
     ] {
         let config = example("ray");
         let (limiter, _) = limiter(&config);
-        assert_eq!(at_once(&limiter, &config, method, path).await, passes, "{method} {path}");
+        assert_eq!(at_once(&limiter, method, path).await, passes, "{method} {path}");
     }
 }
 
@@ -168,7 +168,7 @@ async fn ray_has_a_rule_for_each_group() {
 async fn ray_counts_packages_by_size_logs_by_bytes_and_streams_at_once() {
     let config = example("ray");
     let (limiter, clock) = limiter(&config);
-    let service = service(&config, &limiter);
+    let service = service(&limiter);
     let upload = |mib: u64| {
         let request = from("192.0.2.1", "PUT", "/api/packages/gcs/pkg.zip");
         with(request, "content-length", Box::leak((mib << 20).to_string().into_boxed_str()))

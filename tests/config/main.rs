@@ -6,6 +6,7 @@ mod common;
 mod examples;
 mod mistakes;
 mod reference;
+mod reload;
 mod same;
 mod stage;
 mod variables;

@@ -165,7 +165,8 @@ fn described(said: &Said) -> Policy {
                 1 => Concurrency::per_client_and_route(name, max),
                 _ => Concurrency::shared(name, max),
             };
-            rule = rule.concurrency(limit.wait(1, Duration::from_millis(5)));
+            let limit = limit.wait(1, Duration::from_millis(5)).store_down(StoreDown::Local);
+            rule = rule.concurrency(if max == 1 { limit.per_instance() } else { limit });
         }
         rule = if said.shadow { rule.shadow() } else { rule };
         policy = policy.rule(if said.only { rule.only() } else { rule });
@@ -176,6 +177,7 @@ fn described(said: &Said) -> Policy {
     if said.preflights {
         policy = policy.exempt_preflights();
     }
+    policy = policy.headers(FIELDS[said.fields].1);
     match said.ban {
         Some((refusals, doubles)) => {
             let ban = Ban::after(refusals, Duration::from_secs(60)).lasting(Duration::from_secs(30));
@@ -228,7 +230,8 @@ fn written(said: &Said) -> String {
         }
         if let Some((per, max)) = said.concurrency {
             let per = ["client", "client_and_route", "all"][per];
-            let wait = "wait = { queue = 1, patience = \"5ms\" }";
+            let more = format!("store_down = \"local\"\nper_instance = {}", max == 1);
+            let wait = format!("wait = {{ queue = 1, patience = \"5ms\" }}\n{more}");
             write!(
                 out,
                 "[[rule.concurrency]]\nname = \"permits {number}\"\nmax = {max}\nper = \"{per}\"\n{wait}\n"
@@ -307,8 +310,8 @@ proptest! {
         let (from_file, file_clock) = limiter(&config);
         let clock = ManualClock::new();
         let built = Limiter::builder(policy).timer(tokio::time::sleep).clock(clock.clone()).build().unwrap();
-        let one = served(&config.layer(&from_file));
-        let other = served(&built.layer().headers(FIELDS[said.fields].1));
+        let one = served(&from_file.layer());
+        let other = served(&built.layer());
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
             for asked in &asked {
                 for clock in [&file_clock, &clock] {

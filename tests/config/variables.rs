@@ -18,7 +18,7 @@ quota = "${QUOTA}"
 async fn texts_take_variables_and_defaults() {
     let config = format().variables([("QUOTA", "3/hour")]).parse("tidegate.toml", FILE).unwrap();
     let (limiter, _) = limiter(&config);
-    let service = service(&config, &limiter);
+    let service = service(&limiter);
     assert_eq!(service.admits(9, || get("/v1/api")).await, 3);
     assert_eq!(service.admits(9, || get("/v2/api")).await, 9);
     let config =
@@ -54,7 +54,7 @@ async fn variables_take_the_place_of_values() {
     ];
     let config = format().variables(variables).parse("tidegate.toml", FILE).unwrap();
     let (limiter, _) = limiter(&config);
-    let service = service(&config, &limiter);
+    let service = service(&limiter);
     assert_eq!(service.admits(9, || get("/x")).await, 2);
     assert_eq!(service.status(from("192.0.2.9", "GET", "/x")).await, 403);
 }

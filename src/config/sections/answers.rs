@@ -1,4 +1,4 @@
-use crate::{HeaderStyle, Reason, Refusal, ThrottleLayer};
+use crate::{HeaderStyle, Policy, Reason, Refusal};
 use bytes::Bytes;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
 use schemars::JsonSchema;
@@ -52,9 +52,8 @@ struct BodySection {
 }
 
 impl AnswersSection {
-    /// The layer as the file says.
-    pub(in super::super) fn dress(&self, layer: ThrottleLayer) -> ThrottleLayer {
-        let mut layer = layer.headers(match self.fields {
+    pub(super) fn add_to(&self, policy: Policy) -> Policy {
+        let mut policy = policy.headers(match self.fields {
             Fields::Draft10 => HeaderStyle::Draft10,
             Fields::Draft7 => HeaderStyle::Draft7,
             Fields::Draft6 => HeaderStyle::Draft6,
@@ -62,11 +61,11 @@ impl AnswersSection {
             Fields::XRatelimitEpoch => HeaderStyle::XRateLimitEpoch,
             Fields::Off => HeaderStyle::Off,
         });
-        layer = self.text.iter().fold(layer, ThrottleLayer::refusal_text);
-        layer = self.link.iter().fold(layer, ThrottleLayer::refusal_link);
+        policy = self.text.iter().fold(policy, Policy::refusal_text);
+        policy = self.link.iter().fold(policy, Policy::refusal_link);
         match self.body.clone() {
-            Some(body) => layer.refusal(move |refusal, _| body.respond(refusal)),
-            None => layer,
+            Some(body) => policy.refusal(move |refusal, _| body.respond(refusal)),
+            None => policy,
         }
     }
 

@@ -33,6 +33,10 @@ pub(in super::super) struct LimitSection {
     /// What becomes of requests while the store cannot decide.
     #[serde(default)]
     store_down: Down,
+    /// How many units of each key an instance may take from the store in advance, from 1 to the burst, for hot keys; none
+    /// unless set.
+    #[schemars(range(min = 1))]
+    leased: Option<u32>,
 }
 
 /// Who has a limit for itself.
@@ -61,7 +65,22 @@ enum Down {
     Local,
 }
 
+impl From<Down> for StoreDown {
+    fn from(down: Down) -> Self {
+        match down {
+            Down::Deny => Self::Deny,
+            Down::Allow => Self::Allow,
+            Down::Local => Self::Local,
+        }
+    }
+}
+
 impl LimitSection {
+    /// Whether all clients share it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.per == Per::All
+    }
+
     /// `rule` is the name that it has unless it has one of its own.
     pub(super) fn build(&self, rule: &str) -> Limit {
         let (name, quota) = (self.name.as_deref().unwrap_or(rule), *self.quota);
@@ -73,11 +92,8 @@ impl LimitSection {
         limit = self.cost.iter().map(CostSection::build).fold(limit, Limit::cost);
         limit = self.settle.iter().map(SettleSection::build).fold(limit, Limit::settle);
         limit = self.max_debt.into_iter().fold(limit, Limit::max_debt);
-        let limit = limit.store_down(match self.store_down {
-            Down::Deny => StoreDown::Deny,
-            Down::Allow => StoreDown::Allow,
-            Down::Local => StoreDown::Local,
-        });
+        let limit = limit.store_down(self.store_down.into());
+        let limit = self.leased.into_iter().fold(limit, Limit::leased);
         if self.granted { limit.granted() } else { limit }
     }
 }
@@ -97,6 +113,12 @@ pub(in super::super) struct ConcurrencySection {
     per: Per,
     /// Beyond it requests wait in turn, instead of being refused at once.
     pub(in super::super) wait: Option<WaitSection>,
+    /// Each instance lets so many run at once, whatever runs on others that share its store; false unless set.
+    #[serde(default)]
+    per_instance: bool,
+    /// What becomes of requests while the store that permits are counted in cannot decide.
+    #[serde(default)]
+    store_down: Down,
     /// Registered clients may have as many requests at once as they were granted with `max_concurrent`, instead of this number;
     /// false unless set.
     #[serde(default)]
@@ -125,6 +147,8 @@ impl ConcurrencySection {
         if let Some(WaitSection { queue, patience }) = &self.wait {
             limit = limit.wait(*queue, patience.0);
         }
+        limit = limit.store_down(self.store_down.into());
+        limit = if self.per_instance { limit.per_instance() } else { limit };
         if self.granted { limit.granted() } else { limit }
     }
 }

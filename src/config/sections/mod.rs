@@ -70,7 +70,7 @@ impl Sections {
         }
         policy = self.rule.iter().map(RuleSection::build).fold(policy, Policy::rule);
         policy = self.pace.iter().map(PaceSection::rule).fold(policy, Policy::rule);
-        policy = self.block.add_to(self.allow.add_to(policy));
+        policy = self.answers.add_to(self.block.add_to(self.allow.add_to(policy)));
         self.ban.iter().map(BanSection::build).fold(policy, Policy::ban)
     }
 }

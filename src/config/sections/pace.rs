@@ -142,6 +142,15 @@ impl PaceSection {
         if self.shadow { rule.shadow() } else { rule }
     }
 
+    /// Whether a pacer can go on under the other one, because only its source and limits differ, and these are shared as they were.
+    pub(in super::super) fn goes_on_as(&self, other: &Self) -> bool {
+        let plain = |section: &Self| Self { limit: Vec::new(), identity: None, ..section.clone() };
+        let shared = |section: &Self, wanted| section.limit.iter().any(|limit| limit.is_shared() == wanted);
+        let is_shared_alike =
+            [true, false].iter().all(|wanted| shared(self, *wanted) == shared(other, *wanted));
+        self.name != other.name || is_shared_alike && plain(self) == plain(other)
+    }
+
     /// What is wrong with its signals.
     pub(in super::super) fn wrong_signals(&self) -> Vec<String> {
         let Some(feedback) = &self.feedback else { return Vec::new() };

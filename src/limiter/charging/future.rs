@@ -1,13 +1,14 @@
 //! A charge that is being decided.
 
 use super::{
-    super::{ChargeError, Charged, Pending, Verdict},
+    super::{ChargeError, Charged, Inner, Pending, Verdict},
     Charging,
 };
 use crate::{Decision, StoreError};
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -22,7 +23,7 @@ pub struct ChargeFuture<'a> {
 enum Progress {
     Fresh,
     /// A registry or a store elsewhere is being asked, or permits are waited for.
-    Waiting(Box<Pending>),
+    Waiting(Box<(Pending, Arc<Inner>)>),
     Answered,
 }
 
@@ -34,17 +35,18 @@ impl<'a> ChargeFuture<'a> {
     /// Goes on where something was waited for.
     #[cold]
     fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decision, ChargeError>> {
-        let inner = &self.charging.limiter.inner;
-        while let Progress::Waiting(pending) = &mut self.progress {
+        while let Progress::Waiting(waiting) = &mut self.progress {
+            // What was begun under one policy ends under it.
+            let (pending, inner) = &mut **waiting;
             let charged = match ready!(pending.poll(inner, cx)) {
                 Ok(Verdict::Charged(charged)) => charged,
                 Ok(Verdict::Known(_, looked)) => {
                     inner.note_looked(&looked);
                     let mut charged = Charged::default();
-                    match self.charging.ask(Some(looked.outcome), &mut charged) {
+                    match self.charging.ask(inner, Some(looked.outcome), &mut charged) {
                         Ok(None) => charged,
                         Ok(Some(next)) => {
-                            **pending = next;
+                            *pending = next;
                             continue;
                         }
                         Err(error) => return self.end(Err(error)),
@@ -77,19 +79,21 @@ impl Future for ChargeFuture<'_> {
             return self.go_on(cx);
         }
         self.progress = Progress::Answered;
-        let inner = &self.charging.limiter.inner;
+        let inner = self.charging.limiter.now();
         // The reference count that a decision takes would hold up the look at what the client owes.
         if let Some(memory) = inner.engine.memory() {
             memory.fetch(self.charging.key);
         }
         let mut decision = Decision::open(inner.clone());
-        match self.charging.ask(None, &mut decision.charged) {
+        match self.charging.ask(&inner, None, &mut decision.charged) {
             Ok(None) => {
                 self.charging.conclude(&mut decision);
                 Poll::Ready(Ok(decision))
             }
             Ok(Some(pending)) => {
-                self.progress = Progress::Waiting(Box::new(pending));
+                let waiting = Box::new((pending, inner.clone()));
+                drop(inner);
+                self.progress = Progress::Waiting(waiting);
                 self.go_on(cx)
             }
             Err(error) => Poll::Ready(Err(error)),

@@ -11,10 +11,10 @@ fn grants() -> Arc<Grants> {
     let policy =
         Policy::new().identify(Source::header("id").registered()).rule(Rule::new("api").limit(limit));
     let (keys, mut mistakes) = (Keys::new([7; 16]), Vec::new());
-    let policy = Compiled::new(&policy, &keys, &mut mistakes);
+    let policy = Compiled::new(&policy, None, &keys, true, &mut mistakes);
     let office = Office::new(Clients::new(MemoryRegistry::new()), &mut mistakes);
     assert!(mistakes.is_empty());
-    Grants::new(office, keys, &policy, 1)
+    Grants::new(Arc::new(office), keys, &policy, 1)
 }
 
 fn ann(grants: &Grants) -> Key {

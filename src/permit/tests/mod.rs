@@ -16,11 +16,11 @@ fn key(number: u64) -> Key {
 }
 
 fn demand(number: u64, max: u32, queue: u32) -> Demand {
-    Demand { key: key(number), limit: number as u32, own: Some(max), queue }
+    Demand { key: key(number), limit: number as u32, number: number as usize, own: Some(max), queue }
 }
 
 fn room() -> Permits {
-    Permits::new(Capacity { keys: 16, waiters: 16, limits: 2 }, Box::default())
+    Permits::new(Capacity { keys: 16, waiters: 16, limits: 2 }, Vec::new())
 }
 
 /// Notes that it was woken.
@@ -165,7 +165,7 @@ fn the_last_call_is_granted_or_leaves_the_line() {
 
 #[test]
 fn without_room_it_says_so_and_keeps_nothing() {
-    let permits = Permits::new(Capacity { keys: 2, waiters: 2, limits: 1 }, Box::default());
+    let permits = Permits::new(Capacity { keys: 2, waiters: 2, limits: 1 }, Vec::new());
     let first = granted(permits.acquire(key(1), &[demand(1, 1, 0)]));
     let two = [demand(2, 1, 9), demand(3, 1, 9)];
     assert!(matches!(permits.acquire(key(2), &two).0, Acquired::Full), "there is room for one");
@@ -175,7 +175,7 @@ fn without_room_it_says_so_and_keeps_nothing() {
     assert!(matches!(permits.acquire(key(9), &two[..1]).0, Acquired::Full), "two wait");
     drop((first, line, second));
     empty(&permits);
-    let none = Permits::new(Capacity { keys: 0, waiters: 0, limits: 0 }, Box::default());
+    let none = Permits::new(Capacity { keys: 0, waiters: 0, limits: 0 }, Vec::new());
     assert!(matches!(none.acquire(key(1), &two).0, Acquired::Full));
 }
 
@@ -208,8 +208,7 @@ fn a_waker_may_drop_a_permit() {
 
 #[test]
 fn memory_is_what_it_says() {
-    let bytes =
-        |keys, waiters, limits| Permits::new(Capacity { keys, waiters, limits }, Box::default()).bytes();
+    let bytes = |keys, waiters, limits| Permits::new(Capacity { keys, waiters, limits }, Vec::new()).bytes();
     let none = bytes(0, 0, 1);
     let (key, waiter) = ((bytes(1_024, 0, 1) - none) / 1_024, (bytes(0, 1_024, 1) - none) / 1_024);
     let link = (bytes(0, 1_024, 2) - none) / 1_024 - waiter;

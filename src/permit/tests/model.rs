@@ -163,7 +163,7 @@ fn nth<T>(map: &BTreeMap<usize, T>, number: usize) -> Option<usize> {
 }
 
 fn run(acts: Vec<Act>) {
-    let permits = Permits::new(CAPACITY, Box::default());
+    let permits = Permits::new(CAPACITY, Vec::new());
     let (mut model, mut real) = (Model::default(), BTreeMap::new());
     for (number, act) in acts.into_iter().enumerate() {
         match act {

@@ -62,7 +62,7 @@ fn block(mut waiting: Waiting) -> Permit {
 /// Keys in any order and in any company: whoever took them one by one would soon wait for ever.
 #[test]
 fn many_threads_wait_for_each_other_and_none_for_ever() {
-    let permits = Permits::new(Capacity { keys: 8, waiters: 64, limits: 3 }, Box::default());
+    let permits = Permits::new(Capacity { keys: 8, waiters: 64, limits: 3 }, Vec::new());
     let floor = floor(2);
     thread::scope(|scope| {
         for number in 0..32 {
@@ -95,7 +95,7 @@ fn many_threads_wait_for_each_other_and_none_for_ever() {
 /// Half of them leave while they wait, or when they were served and do not know it yet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_clients_that_leave_at_random_moments_leak_nothing() {
-    let permits = Permits::new(Capacity { keys: 1_100, waiters: 1_000, limits: 2 }, Box::default());
+    let permits = Permits::new(Capacity { keys: 1_100, waiters: 1_000, limits: 2 }, Vec::new());
     let floor = Arc::new(floor(5));
     let clients = (0..1_000).map(|number| {
         let (permits, floor) = (permits.clone(), floor.clone());
@@ -136,7 +136,7 @@ async fn a_thousand_clients_that_leave_at_random_moments_leak_nothing() {
 /// A task that is aborted is dropped wherever it stands.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn tasks_that_are_aborted_leak_nothing() {
-    let permits = Permits::new(Capacity { keys: 8, waiters: 1_000, limits: 1 }, Box::default());
+    let permits = Permits::new(Capacity { keys: 8, waiters: 1_000, limits: 1 }, Vec::new());
     let mut dice = Dice(7);
     for _ in 0..20 {
         let tasks: Vec<_> = (0..50)

@@ -3,7 +3,7 @@
 use super::checked_rate;
 use crate::{
     Key, Mistake, Quota, Rate,
-    live::LiveQuota,
+    live::QuotaCell,
     policy::{Settlement, StoreDown, UnitCost},
     status::Words,
     store::{Place, Ready},
@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 pub(crate) struct CompiledLimit {
     pub(crate) words: Words,
     pub(crate) rule: usize,
-    pub(crate) quota: LiveQuota,
+    pub(crate) quota: QuotaCell,
     /// The name, hashed.
     pub(crate) id: u64,
     pub(crate) scope: Scope,

@@ -46,7 +46,7 @@ fn lists_parse_back_with_any_name_and_without_shadows() {
 fn a_policy_made_beforehand_reads_as_one_made_on_the_way() {
     let limits = [allowed("one", SECOND, 10, 0), allowed("two", 7, 7, 0)];
     let changed = limits.map(|limit| {
-        let quota = Box::leak(Box::new(LiveQuota::new(QUOTA, limit.rate)));
+        let quota = Box::leak(Box::new(QuotaCell::new(QUOTA, limit.rate)));
         quota.set(QUOTA, limit.rate);
         LimitStatus { quota, ..limit }
     });

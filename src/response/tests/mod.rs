@@ -5,7 +5,7 @@ mod fields;
 mod refusal;
 
 use super::*;
-use crate::{LimitStatus, Quota, Rate, Reading, Rejection, RequestHead, live::LiveQuota};
+use crate::{LimitStatus, Quota, Rate, Reading, Rejection, RequestHead, live::QuotaCell};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ const QUOTA: Quota = Quota::per(100, Duration::from_secs(60));
 
 fn status(limit: &str, rate: Rate, reading: Reading) -> LimitStatus<'static> {
     let (words, quota) =
-        (Box::leak(Box::new(words(limit, QUOTA, rate))), Box::leak(Box::new(LiveQuota::new(QUOTA, rate))));
+        (Box::leak(Box::new(words(limit, QUOTA, rate))), Box::leak(Box::new(QuotaCell::new(QUOTA, rate))));
     LimitStatus { rule: "rule", words, quota, rate, reading, shadow: false, own: false }
 }
 

@@ -18,16 +18,26 @@ use line::{Entry, Held, Line, Tag};
 use outcome::Outcome;
 pub(crate) use outcome::Ready;
 use smallvec::SmallVec;
-use std::{collections::TryReserveError, hint::black_box, sync::atomic::Ordering::Relaxed};
+use std::{
+    collections::TryReserveError,
+    hint::black_box,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 use table::{Locked, Spot, Table, TooShort};
 
-/// The embedded engine.
+/// The embedded engine, as one policy counts in it.
 #[derive(Debug)]
 pub(crate) struct Memory {
+    core: Arc<Core>,
+    /// A limit that all clients share has a line of its own, which nobody else can take.
+    shared: Box<[Arc<Line>]>,
+}
+
+/// What is counted, whichever policy is in force.
+#[derive(Debug)]
+struct Core {
     timeline: Timeline,
     table: Table,
-    /// A limit that all clients share has a line of its own, which nobody else can take.
-    shared: Box<[Line]>,
     evicted: AtomicU64,
 }
 
@@ -52,10 +62,16 @@ impl Memory {
     ///
     /// If there is not so much memory.
     pub(crate) fn new(timeline: Timeline, bytes: usize, shared: usize) -> Result<Self, TryReserveError> {
-        let mut lines = Vec::new();
-        lines.resize_with(shared, Line::default);
         let table = Table::new(bytes.saturating_sub(shared * size_of::<Line>()))?;
-        Ok(Self { timeline, table, shared: lines.into_boxed_slice(), evicted: AtomicU64::new(0) })
+        let core = Core { timeline, table, evicted: AtomicU64::new(0) };
+        Ok(Self { core: Arc::new(core), shared: (0..shared).map(|_| Arc::default()).collect() })
+    }
+
+    /// The same memory for another policy, with places for so many shared limits at least: each keeps its number, or
+    /// decisions of two policies would wait for each other's places.
+    pub(crate) fn handed_on(&self, shared: usize) -> Self {
+        let more = (self.shared.len()..shared).map(|_| Arc::default());
+        Self { core: self.core.clone(), shared: self.shared.iter().cloned().chain(more).collect() }
     }
 
     /// The least that can count so many limits, `shared` of them by all clients.
@@ -64,34 +80,35 @@ impl Memory {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.table.bytes() + size_of_val(&*self.shared)
+        self.core.table.bytes() + self.shared.len() * size_of::<Line>()
     }
 
     /// Has the processor fetch the line of a client that is about to be charged.
     #[inline]
     pub(crate) fn fetch(&self, client: Key) {
         // Whatever it says then is of no use: nobody holds the line.
-        black_box(self.table.line(self.table.home(client)).horizon());
+        let table = &self.core.table;
+        black_box(table.line(table.home(client)).horizon());
     }
 
     /// How many clients and limits it holds before newcomers may have to push out others that still owe.
     pub(crate) fn capacity(&self) -> usize {
-        self.table.capacity()
+        self.core.table.capacity()
     }
 
     /// About how many entries owe anything now; those of limits that all share are not among them.
     pub(crate) fn owing(&self) -> usize {
-        self.table.owing(self.now(), OWING)
+        self.core.table.owing(self.now(), OWING)
     }
 
     /// How many entries that still owed had to go, since the start.
     pub(crate) fn evicted(&self) -> u64 {
-        self.evicted.load(Relaxed)
+        self.core.evicted.load(Relaxed)
     }
 
     /// The time that it counts by, in nanoseconds.
     pub(crate) fn now(&self) -> u64 {
-        self.timeline.now()
+        self.core.timeline.now()
     }
 
     /// Decides a list of charges, writes down what their limits say, and answers with the time of the decision and whether
@@ -132,8 +149,9 @@ impl Memory {
     #[inline(always)]
     pub(crate) fn charge_home<const N: usize>(&self, key: Key, ready: [&Ready; N]) -> Option<Answers<N>> {
         // Loops rather than the array's own methods, which the compiler leaves as calls.
-        let line = self.table.line(self.table.home(key));
-        let mut now = self.timeline.now();
+        let Core { timeline, table, .. } = &*self.core;
+        let line = table.line(table.home(key));
+        let mut now = timeline.now();
         let line = line.hold();
         let (mut tags, mut found, mut is_found) = ([Tag::default(); N], [NOWHERE; N], true);
         for number in 0..N {
@@ -143,7 +161,7 @@ impl Memory {
         }
         let mut slots = found;
         if !is_found {
-            now = self.timeline.now(); // whoever took the slot saw its time pass, and so must we
+            now = timeline.now(); // whoever took the slot saw its time pass, and so must we
             if line.horizon() > now {
                 return None; // they may lie further on
             }
@@ -182,10 +200,11 @@ impl Memory {
 
     #[cold]
     fn charge_anywhere(&self, asked: &mut [Asked]) -> (u64, Fit) {
-        let mut locked = Locked::new(&self.table, Locked::spans(homes(&self.table, asked)));
+        let Core { timeline, table, evicted } = &*self.core;
+        let mut locked = Locked::new(table, Locked::spans(homes(table, asked)));
         let (mut now, spots) = loop {
-            let now = self.timeline.now();
-            match find_all(&locked, &self.table, asked, now) {
+            let now = timeline.now();
+            match find_all(&locked, table, asked, now) {
                 Ok(spots) => break (now, spots),
                 Err(short) => locked = locked.widen(&short),
             }
@@ -193,7 +212,7 @@ impl Memory {
         let shared = SharedLines::lock(&self.shared, asked);
         let mut outcomes = all_outcomes(asked, &spots, &locked, &shared, now);
         if outcomes.iter().any(|outcome| outcome.carried) {
-            now = self.timeline.now(); // somebody may have come later and had the shared limits before us
+            now = timeline.now(); // somebody may have come later and had the shared limits before us
             outcomes = all_outcomes(asked, &spots, &locked, &shared, now);
         }
         let fit = Fit::of(
@@ -206,7 +225,7 @@ impl Memory {
             match (asked.charge.place, spot) {
                 (Place::Client(_), Some(spot)) => {
                     if locked.write(spot, entry) > now {
-                        self.evicted.fetch_add(1, Relaxed);
+                        evicted.fetch_add(1, Relaxed);
                     }
                 }
                 // Nothing was owed, so nothing can be given back.
@@ -272,7 +291,7 @@ fn find_all(
 
 /// The places of shared limits that one decision holds locked, in ascending order and after all others.
 struct SharedLines<'m> {
-    lines: &'m [Line],
+    lines: &'m [Arc<Line>],
     _held: SmallVec<[Held<'m>; 4]>,
 }
 
@@ -280,7 +299,7 @@ struct SharedLines<'m> {
 const SHARED_TAG: Tag = Tag { high: 0, low: 0 };
 
 impl<'m> SharedLines<'m> {
-    fn lock(lines: &'m [Line], asked: &[Asked]) -> Self {
+    fn lock(lines: &'m [Arc<Line>], asked: &[Asked]) -> Self {
         let mut numbers: SmallVec<[u16; 4]> = asked
             .iter()
             .filter_map(|asked| match asked.charge.place {

@@ -79,7 +79,7 @@ fn owes(until: u64, notes: &[Note]) -> u64 {
 fn put(memory: &Memory, line: usize, slot: u8, client: u64, debt: u64) -> u64 {
     let until = memory.now() + debt;
     let entry = Entry { until, interval: Interval::of(INTERVAL) };
-    memory.table.line(line).hold().write(slot, Table::tag(key(client), 0), entry);
+    memory.core.table.line(line).hold().write(slot, Table::tag(key(client), 0), entry);
     until
 }
 
@@ -139,10 +139,10 @@ fn a_slot_that_passes_gets_one_owner() {
             fill(&memory, line + 1, FULL);
             let until = put(&memory, line, 2, 4, 5);
             if line > 0 {
-                memory.table.line(0).hold().raise_horizon(until);
+                memory.core.table.line(0).hold().raise_horizon(until);
             }
             if empty {
-                memory.table.line(0).hold().write(3, SHARED_TAG, Entry::default());
+                memory.core.table.line(0).hold().write(3, SHARED_TAG, Entry::default());
             }
             let owner = spawn(&memory, &[client(4)], 6);
             clock.advance(Duration::from_nanos(6));

@@ -35,7 +35,7 @@ fn charge(memory: &Memory, charges: &[Charge]) -> Vec<Reading> {
 /// The debts that lie in the table and have not passed, by tag and home.
 fn owing(memory: &Memory, now: u64) -> HashMap<(u64, u32), u64> {
     let mut found = HashMap::new();
-    for (tag, entry) in memory.table.entries().filter(|(_, entry)| entry.until > now) {
+    for (tag, entry) in memory.core.table.entries().filter(|(_, entry)| entry.until > now) {
         assert_eq!(found.insert((tag.high, tag.low), entry.until), None, "an entry lies twice");
     }
     found
@@ -70,7 +70,7 @@ proptest! {
                 .map(|(cost, limit)| take(client % clients, limit, *cost, watches && limit == 0))
                 .collect();
             let evicted = memory.evicted();
-            let now = memory.timeline.now();
+            let now = memory.core.timeline.now();
             let readings = charge(&memory, &charges);
 
             debts.retain(|_, until| *until > now);
