@@ -5,7 +5,7 @@ use super::{
     failure::Failure,
     leases::Heard,
     link::Link,
-    split,
+    resets, split,
     wires::Wires,
 };
 use crate::{Charge, Op};
@@ -55,11 +55,15 @@ impl Link {
         let (parts, returns) = self.leases.ask(&charges);
         let call = Arc::new(Call::new(charges, stay, parts));
         let mut advance = Advance::new(self.clone(), call.clone());
-        let asking = split::ask(self, wires, call.clone());
+        let asking = split::ask(self, wires.clone(), call.clone());
         self.give_units(returns);
+        let (link, asked) = (self.clone(), call.clone());
         let leasing = async move {
             let answer = asking.await;
             advance.book(answer.as_ref().ok());
+            if answer.is_ok() {
+                resets::tell(&link, &wires, &asked);
+            }
             answer
         };
         (leasing, call)

@@ -213,7 +213,12 @@ impl Leases {
     pub(super) fn forget(&self, place: Place, limit: u64) {
         let Some(house) = self.house.get() else { return };
         let mut set = house.at(place, limit);
-        let is_there = |account: &Account| account.place == place && account.limit == limit;
+        let is_place = |other: Place| match (place, other) {
+            // What all share is numbered by each policy.
+            (Place::Shared(_), Place::Shared(_)) => true,
+            _ => place == other,
+        };
+        let is_there = |account: &Account| is_place(account.place) && account.limit == limit;
         set.iter_mut().for_each(|account| *account = account.filter(|account| !is_there(account)));
     }
 }

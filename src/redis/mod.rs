@@ -16,6 +16,7 @@ mod numbers;
 mod pause;
 mod refusals;
 mod registry;
+mod resets;
 mod rotation;
 mod script;
 mod servers;
@@ -38,6 +39,7 @@ use failure::Failure;
 use keeper::Member;
 use link::{Link, State};
 use rotation::Rotation;
+use servers::Servers;
 use settings::Address;
 use std::{
     fmt,
@@ -77,16 +79,15 @@ pub struct RedisStore {
 
 struct Shared {
     link: Arc<Link>,
-    /// The task that keeps the connections.
-    keeper: OnceLock<AbortHandle>,
+    herald: Servers,
+    /// What keeps the connections, and what hears of others.
+    tasks: OnceLock<[AbortHandle; 2]>,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         self.link.give_units(self.link.leases.close());
-        if let Some(keeper) = self.keeper.get() {
-            keeper.abort();
-        }
+        self.tasks.get().into_iter().flatten().for_each(AbortHandle::abort);
     }
 }
 
@@ -117,8 +118,9 @@ impl RedisStore {
         RedisBuilder::new(Address::Cluster { urls: urls.into_iter().map(Into::into).collect() })
     }
 
-    fn of(link: Link) -> Self {
-        Self { shared: Arc::new(Shared { link: Arc::new(link), keeper: OnceLock::new() }) }
+    /// `herald` is the same server, or the same servers, entered to be told what others do.
+    fn of(link: Link, herald: Servers) -> Self {
+        Self { shared: Arc::new(Shared { link: Arc::new(link), herald, tasks: OnceLock::new() }) }
     }
 
     /// Waits until Redis was joined. Requests need not: until then they are what their limits say for a store that is down.
@@ -127,7 +129,7 @@ impl RedisStore {
     ///
     /// If instances with another secret count under this prefix, or no limiter counts in the store yet.
     pub async fn ready(&self) -> Result<(), StoreError> {
-        if self.shared.keeper.get().is_none() {
+        if self.shared.tasks.get().is_none() {
             let why = "no limiter counts in it yet; build one on it first";
             return Err(Failure::NotSent(why.into()).into());
         }
@@ -215,8 +217,9 @@ impl RedisStore {
         }
         // Only one limiter comes this far.
         let _ = link.runtime.set(runtime.clone());
-        let keeper = runtime.spawn(keeper::keep(link, member)).abort_handle();
-        let _ = self.shared.keeper.set(keeper);
+        let listener = resets::listen(link.clone(), self.shared.herald.clone());
+        let tasks = [runtime.spawn(keeper::keep(link, member)), runtime.spawn(listener)];
+        let _ = self.shared.tasks.set(tasks.map(|task| task.abort_handle()));
         Ok(())
     }
 }

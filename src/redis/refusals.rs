@@ -175,6 +175,15 @@ impl Refusals {
         }
     }
 
+    /// Forgets what is known of a limit at a place, because another instance has forgiven it.
+    pub(super) fn reset(&self, place: Place, limit: u64) {
+        let Some(set) = self.at(place, limit) else { return };
+        let mut known = set.lock();
+        set.gifts.fetch_add(1, Release);
+        let stays = |known: &Known| known.limit != limit || !is_same(known.place, place);
+        known.iter_mut().for_each(|known| *known = known.filter(stays));
+    }
+
     /// Forgets all: another server may know less.
     pub(super) fn clear(&self) {
         for set in &self.sets {
@@ -185,13 +194,22 @@ impl Refusals {
     }
 
     fn set(&self, charge: &Charge) -> Option<&Set> {
-        let place = match charge.place {
+        self.at(charge.place, charge.limit)
+    }
+
+    fn at(&self, place: Place, limit: u64) -> Option<&Set> {
+        let place = match place {
             Place::Client(key) => key.lo,
             Place::Shared(_) => 0,
         };
         // Both are hashes already.
-        self.sets.get((place ^ charge.limit) as usize & (SETS - 1))
+        self.sets.get((place ^ limit) as usize & (SETS - 1))
     }
+}
+
+/// Whether two instances mean the same place: what all share is numbered by each policy.
+fn is_same(one: Place, other: Place) -> bool {
+    one == other || matches!((one, other), (Place::Shared(_), Place::Shared(_)))
 }
 
 impl Set {

@@ -17,11 +17,15 @@ pub(super) enum Servers {
 }
 
 impl Servers {
-    /// The server that decides now. Each sentinel is given a part of the time to connect.
+    /// The server that decides now, or any node of a cluster. Each sentinel is given a part of the time to connect.
     pub(super) async fn primary(&self, patience: Duration) -> Result<Client, Failure> {
         let (name, sentinels, access) = match self {
             Self::One(client) => return Ok(client.clone()),
-            Self::Cluster { .. } => return Err(Failure::Odd("a cluster has several primaries".into())),
+            // Any node tells what is told to any other.
+            Self::Cluster { seeds, .. } => {
+                let seed = seeds.get(fastrand::usize(..seeds.len().max(1))).cloned();
+                return seed.ok_or(Failure::Odd("a cluster without nodes".into()));
+            }
             Self::Named { name, sentinels, access } => (name, sentinels, access),
         };
         let share = patience / u32::try_from(sentinels.len()).unwrap_or(u32::MAX).max(1);

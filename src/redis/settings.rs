@@ -157,8 +157,11 @@ impl RedisBuilder {
     ///
     /// If a setting has a mistake; the error names all of them.
     pub fn build(self) -> Result<RedisStore, BuildError> {
-        let (servers, Self { prefix, timing, connections, clock, .. }) = self.checked()?;
-        Ok(RedisStore::of(Link::new(servers, Names::new(prefix), timing, connections, clock)))
+        let (servers, Self { address, access, prefix, timing, connections, clock, .. }) = self.checked()?;
+        let herald = address.servers(Access { hears: true, ..access });
+        let herald = herald.map_err(|reason| BuildError::one(Mistake::Setting { setting: "url", reason }))?;
+        let link = Link::new(servers, Names::new(prefix), timing, connections, clock);
+        Ok(RedisStore::of(link, herald))
     }
 
     /// A registry of clients, under the same prefix unless another one is set, and begins to connect. `tiers` are in force as

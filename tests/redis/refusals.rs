@@ -87,6 +87,54 @@ async fn what_the_same_instance_gives_back_resets_or_raises_is_seen_at_once() {
     assert!(admits(&limiter).await && !admits(&limiter).await);
 }
 
+/// What another instance resets is told.
+#[tokio::test]
+async fn what_another_instance_resets_is_told() {
+    let server = Server::start();
+    let ([(store, limiter), (_, other)], _) = two(&server, Policy::per_client(Quota::per_day(1))).await;
+    while server.say("PUBSUB NUMSUB tg:resets") != "tg:resets 2" {
+        tokio::task::yield_now().await;
+    }
+    let mut longest = Duration::ZERO;
+    for _ in 0..20 {
+        while admits(&limiter).await {}
+        assert!(is_known(&store, &limiter));
+        other.client(&Identity::name("ann")).reset("client").await.unwrap();
+        let start = std::time::Instant::now();
+        while is_known(&store, &limiter) {
+            tokio::task::yield_now().await;
+        }
+        longest = longest.max(start.elapsed());
+        assert!(admits(&limiter).await);
+    }
+    println!("a reset on one instance was in force on another after {longest:?} at most");
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+}
+
+/// What is told while nobody hears is missed.
+#[tokio::test]
+async fn who_cannot_hear_of_resets_forgets_what_it_knows() {
+    let server = Server::start();
+    let ([(store, limiter), _other], _) = two(&server, Policy::per_client(Quota::per_day(1))).await;
+    while server.say("PUBSUB NUMSUB tg:resets") != "tg:resets 2" {
+        tokio::task::yield_now().await;
+    }
+    while admits(&limiter).await {}
+    assert!(is_known(&store, &limiter));
+    for client in server.say("CLIENT LIST").lines().filter(|line| line.contains(" sub=1 ")) {
+        let id = client.split(' ').find_map(|word| word.strip_prefix("id=")).unwrap();
+        assert_eq!(server.say(&format!("CLIENT KILL ID {id}")), "1");
+    }
+    while is_known(&store, &limiter) {
+        tokio::task::yield_now().await;
+    }
+    // Heard again, it knows again.
+    while server.say("PUBSUB NUMSUB tg:resets") != "tg:resets 2" {
+        tokio::task::yield_now().await;
+    }
+    assert!(!admits(&limiter).await);
+}
+
 /// Whether the policy says so or it was done by hand.
 #[tokio::test]
 async fn where_something_is_given_back_refusals_are_known_for_50_ms() {
