@@ -36,17 +36,24 @@ pub(super) struct Member {
 
 /// Connects, and keeps connected for as long as it is let run.
 pub(super) async fn keep(link: Arc<Link>, member: Member) {
-    let mut pause = Pause::new(link.timing.backoff);
+    let (mut pause, mut renewals) = (Pause::new(link.timing.backoff), Renewals::due());
     loop {
         match restore(&link, &member).await {
             Ok((wires, instances)) => {
+                if !is_up(&link) {
+                    renewals = Renewals::due();
+                }
                 link.numbers.joined(instances);
                 enter(&link, wires.clone(), instances);
                 if wires.is_whole() {
                     pause.reset();
-                    live(&link, &wires, &member).await;
+                    live(&link, &wires, &member, &mut renewals).await;
                 } else {
-                    // The others do not wait for the one that is away, and neither do signs of life.
+                    // The others do not wait for the one that is away, and neither do signs of life and permits.
+                    if let Err((node, failure)) = renewals.go_on(&link, &wires).await {
+                        link.note(&wires, &node, Some(&failure));
+                    }
+                    link.give_units(link.leases.idle());
                     sleep(pause.next().min(BEAT)).await;
                 }
             }
@@ -144,8 +151,8 @@ fn home<'w>(link: &Link, wires: &'w Wires) -> Result<&'w Arc<Node>, Failure> {
 }
 
 /// Shows signs of life until the connections are given up.
-async fn live(link: &Arc<Link>, wires: &Arc<Wires>, member: &Member) {
-    let (mut state, mut renewals) = (link.state(), Renewals::due());
+async fn live(link: &Arc<Link>, wires: &Arc<Wires>, member: &Member, renewals: &mut Renewals) {
+    let mut state = link.state();
     while matches!(&*state.borrow_and_update(), State::Up(up) if up.is_whole()) {
         if let Err((node, failure)) = renewals.go_on(link, wires).await {
             link.note(wires, &node, Some(&failure));

@@ -288,3 +288,38 @@ async fn permits_are_counted_in_a_cluster() {
     assert!(again.iter().all(|hold| hold.is_allowed()));
     drop((again, third));
 }
+
+/// What is held with the nodes that are there stays held, however long another one is away.
+#[tokio::test]
+async fn permits_are_kept_while_another_node_is_away() {
+    const LIFE: Duration = Duration::from_secs(3);
+    let mut cluster = Cluster::start();
+    let policy = || Policy::new().rule(Rule::new("client").concurrency(Concurrency::per_client("own", 1)));
+    let stores = [(); 2].map(|()| hasty(&cluster).permit_life(LIFE).build().unwrap());
+    let [holder, other] =
+        [stage::limiter(&stores[0], policy()).await, stage::limiter(&stores[1], policy()).await];
+    let hold = async |limiter: &Limiter, number: usize| {
+        limiter.client(&Identity::name(format!("client {number}"))).hold("client").await.unwrap()
+    };
+    // Somebody who is with another node than the first one.
+    let (mut held, mut name) = (None, 0);
+    while held.is_none() {
+        name += 1;
+        let hold = hold(&holder, name).await;
+        held = cluster.nodes[0].counts().is_empty().then_some(hold);
+        while held.is_none() && !cluster.counts().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+    // Neither it nor its replica comes back.
+    drop((cluster.nodes.remove(3), cluster.nodes.remove(0)));
+    let start = Instant::now();
+    while start.elapsed() < 2 * LIFE {
+        tokio::time::sleep(LIFE / 10).await;
+        assert!(!hold(&other, name).await.is_allowed(), "after {:?}", start.elapsed());
+    }
+    drop(held);
+    while !hold(&other, name).await.is_allowed() {
+        tokio::task::yield_now().await;
+    }
+}
