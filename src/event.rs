@@ -63,6 +63,11 @@ pub enum Event<'a> {
         /// The share from now on.
         new: f64,
     },
+    /// A pacer's signals could not be scraped from their endpoint; told once, until they are again.
+    ScrapeFailed {
+        /// Why.
+        error: &'a str,
+    },
     /// A class of errors persists, and a pacer sends nothing but a probe now and then.
     BreakerOpened {
         /// The class.

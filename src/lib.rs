@@ -56,6 +56,7 @@
 //! | `redis` | `RedisStore`: one policy across many machines, counted in Redis or Valkey |
 //! | `redis-tls` | `RedisStore` through TLS, by rustls with ring |
 //! | `retry` | `Retry`, a policy for tower's retries that obeys what answers say, and `Backoff` for loops |
+//! | `scrape` | `Scrape`: signals for pacers from an endpoint that Prometheus would scrape |
 //!
 //! # More
 //!
@@ -116,6 +117,9 @@ pub use pace::{
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub use pace::{Backoff, Retry};
+#[cfg(feature = "scrape")]
+#[cfg_attr(docsrs, doc(cfg(feature = "scrape")))]
+pub use pace::{Scrape, ScrapeError};
 pub use policy::{Ban, Concurrency, Cost, Limit, Lists, Policy, Rule, Settle, StoreDown};
 pub use quota::{Quota, Rate};
 #[cfg(feature = "redis")]

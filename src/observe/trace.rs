@@ -32,6 +32,7 @@ pub(crate) fn trace(event: &Event<'_>) {
         | Event::Shed { .. }
         | Event::Paused { .. }
         | Event::FactorChanged { .. }
+        | Event::ScrapeFailed { .. }
         | Event::BreakerOpened { .. }
         | Event::BreakerClosed { .. }
         | Event::Retried { .. }

@@ -20,6 +20,8 @@ mod priority;
 mod queue;
 #[cfg(feature = "retry")]
 mod retry;
+#[cfg(feature = "scrape")]
+mod scrape;
 mod service;
 mod shared;
 mod spacing;
@@ -40,4 +42,6 @@ pub use passage::PaceFuture;
 pub use priority::Priority;
 #[cfg(feature = "retry")]
 pub use retry::Retry;
+#[cfg(feature = "scrape")]
+pub use scrape::{Scrape, ScrapeError};
 pub use service::Pace;

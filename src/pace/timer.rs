@@ -55,7 +55,7 @@ pub(super) fn go_on(future: impl Future<Output = ()> + Send + 'static) {
 }
 
 pub(super) use tokio::time::Instant;
-#[cfg(feature = "retry")]
+#[cfg(any(feature = "retry", feature = "scrape"))]
 pub(super) use tokio::time::sleep;
 
 /// The time by which retries and batches are counted.

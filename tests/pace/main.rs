@@ -18,6 +18,8 @@ mod priority;
 mod registry;
 #[cfg(feature = "retry")]
 mod retry;
+#[cfg(feature = "scrape")]
+mod scrape;
 mod stage;
 mod taking;
 mod turns;

@@ -2,7 +2,7 @@
 
 use super::{TARGET, seconds};
 use crate::event::Event;
-use tracing::{debug, error, info, trace};
+use tracing::{debug, error, info, trace, warn};
 
 pub(super) fn trace(event: &Event<'_>) {
     match event {
@@ -14,6 +14,7 @@ pub(super) fn trace(event: &Event<'_>) {
         Event::Shed { share } => debug!(target: TARGET, share, "shed"),
         Event::Paused { time } => info!(target: TARGET, seconds = seconds(*time), "paused"),
         Event::FactorChanged { old, new } => info!(target: TARGET, old, new, "factor changed"),
+        Event::ScrapeFailed { error } => warn!(target: TARGET, error, "signals not scraped"),
         Event::BreakerOpened { error, time } => {
             error!(target: TARGET, error, seconds = seconds(*time), "errors persist; nothing is sent but probes");
         }
