@@ -26,6 +26,10 @@ fn tidy(schema: &mut Value) {
             if members.get("default").is_some_and(Value::is_null) {
                 members.remove("default");
             }
+            // Readers of the schema see texts before variables are put into them.
+            if let Some(Value::String(pattern)) = members.get_mut("pattern") {
+                *pattern = format!(r"(?:{pattern})|\$\{{");
+            }
             lift(members);
             // A comment's line breaks are none of the reader's.
             if let Some(Value::String(text)) = members.get_mut("description") {

@@ -8,5 +8,6 @@ mod mistakes;
 mod reference;
 mod reload;
 mod same;
+mod schema;
 mod stage;
 mod variables;
