@@ -2,11 +2,11 @@
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, path::PathBuf};
 use tidegate::{Policy, Quota, TrustedProxies};
 use tidegate_proxy::{
     Settings,
-    settings::{HttpVersion, Listen, LogFormat, LogTarget, Target},
+    settings::{HttpVersion, Listen, LogFormat, LogTarget, Target, TlsSettings},
 };
 
 /// Rate limits in front of anything that speaks HTTP.
@@ -25,7 +25,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Where requests go, like http://127.0.0.1:8265.
+    /// Where requests go, like http://127.0.0.1:8265, https://example.com or unix:/run/app.sock.
     #[arg(long, value_name = "URL")]
     upstream: Target,
 
@@ -33,7 +33,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "QUOTA")]
     limit: Quota,
 
-    /// Where to listen, like 127.0.0.1:8080; several times for several addresses.
+    /// Where to listen, like 127.0.0.1:8080, tls:[::]:8443 or unix:/run/tidegate.sock; several times for several addresses.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: Vec<Listen>,
 
@@ -52,6 +52,14 @@ pub(crate) struct Serve {
     /// A query parameter whose value is not logged, besides those that usually are credentials; several times for several.
     #[arg(long, value_name = "PARAMETER", requires = "access_log")]
     redact: Vec<String>,
+
+    /// The certificate for addresses like tls:[::]:8443, in PEM.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+
+    /// Its private key, in PEM.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
 
     /// The upstream speaks HTTP/2, as for gRPC.
     #[arg(long)]
@@ -77,6 +85,8 @@ impl Serve {
         settings.log.access.clone_from(&self.access_log);
         settings.log.format = self.log_format;
         settings.log.redact.clone_from(&self.redact);
+        let files = self.certificate.clone().zip(self.key.clone());
+        settings.server.tls = files.map(|(certificate, key)| TlsSettings { certificate, key });
         if self.http2 {
             settings.upstreams.iter_mut().for_each(|upstream| upstream.http = HttpVersion::Two);
         }

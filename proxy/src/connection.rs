@@ -3,12 +3,15 @@
 use crate::{
     account::{Account, Accounts, Sent},
     answer::AnswerBody,
-    fields,
+    fields::{self, Peer},
     forward::{Client, Forwarder},
+    listen::Accepted,
+    proxy_protocol,
     pulse::{Due, InFlight, LAST_CALL, Pulse},
     settings::ServerSettings,
     stop::Stop,
     stream::{ClientStream, Stream},
+    tls::Certificate,
     upload::{Stage, Upload},
 };
 use bytes::Bytes;
@@ -24,12 +27,16 @@ use pin_project_lite::pin_project;
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
+    io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
 };
 use tidegate::{PeerAddr, ThrottleLayer};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -40,6 +47,7 @@ pub(crate) struct Host {
     pub(crate) layer: ThrottleLayer,
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) stop: Arc<Stop>,
+    pub(crate) certificate: Option<Arc<Certificate>>,
     /// Who is told what requests came to.
     pub(crate) accounts: Option<Arc<Accounts>>,
     pub(crate) has_request_ids: bool,
@@ -55,12 +63,12 @@ const WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
 const STREAMS: u32 = 128;
 
 /// Serves a client until either side closes.
-pub(crate) async fn serve(host: Arc<Host>, stream: Stream, client: Client) {
+pub(crate) async fn serve(host: Arc<Host>, accepted: Accepted, place: OwnedSemaphorePermit) {
     let pulse = Arc::new(Pulse::new());
-    let mut stream = ClientStream::new(stream, pulse.clone());
-    let Some(is_http2) = begin(&host, &mut stream).await else { return };
+    let Some((stream, peer, is_http2)) = begin(&host, accepted, &pulse).await else { return };
     let stream = TokioIo::new(stream);
-    let (forwarder, client) = (host.forwarder.clone(), Arc::new(client));
+    let client = Arc::new(Client { peer, place: Arc::new(place) });
+    let forwarder = host.forwarder.clone();
     let asking = client.clone();
     let throttle = host.layer.layer(Forward(move |request: Request<Upload>| {
         let (forwarder, client) = (forwarder.clone(), client.clone());
@@ -95,8 +103,8 @@ pub(crate) async fn serve(host: Arc<Host>, stream: Stream, client: Client) {
     }
 }
 
-/// Finds out what the client speaks, unless it says nothing for too long.
-async fn begin(host: &Host, stream: &mut ClientStream) -> Option<bool> {
+/// Finds out who the client is and what it speaks, unless it says nothing for too long.
+async fn begin(host: &Host, accepted: Accepted, pulse: &Arc<Pulse>) -> Option<(ClientStream, Peer, bool)> {
     let mut stopping = host.stop.watch();
     let last_call = async {
         stopping.begun().await;
@@ -104,9 +112,27 @@ async fn begin(host: &Host, stream: &mut ClientStream) -> Option<bool> {
     };
     tokio::select! {
         biased;
-        is_http2 = timeout(host.settings.timeouts.head.get(), stream.is_http2()) => is_http2.ok()?.ok(),
+        opened = timeout(host.settings.timeouts.head.get(), open(host, accepted, pulse)) => opened.ok()?.ok(),
         () = last_call => None,
     }
+}
+
+/// What comes before the first request: the PROXY protocol's header, from whom it is expected, and TLS.
+async fn open(host: &Host, accepted: Accepted, pulse: &Arc<Pulse>) -> io::Result<(ClientStream, Peer, bool)> {
+    let Accepted { mut stream, mut peer, is_tls } = accepted;
+    let ip = peer.ip().to_canonical();
+    if host.settings.proxy_protocol_from.iter().any(|net| net.contains(&ip)) {
+        peer = proxy_protocol::read(&mut stream).await?.unwrap_or(peer);
+    }
+    if is_tls {
+        let (Stream::Tcp(tcp), Some(certificate)) = (stream, &host.certificate) else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        stream = certificate.accept(tcp).await?;
+    }
+    let mut stream = ClientStream::new(stream, pulse.clone());
+    let is_http2 = stream.is_http2().await?;
+    Ok((stream, host.forwarder.check.forwarding.peer(peer, is_tls), is_http2))
 }
 
 /// Drives a connection, and ends it when it is idle for too long, its client is too slow, or the server stops.

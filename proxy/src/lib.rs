@@ -19,12 +19,18 @@ mod forward;
 mod listen;
 mod patience;
 mod problem;
+mod proxy_protocol;
 mod pulse;
 mod routes;
 mod server;
 pub mod settings;
 mod stop;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "without_tls.rs"]
+mod tls;
 mod tunnel;
 mod upload;
 mod upstream;

@@ -10,7 +10,7 @@ use std::{
     process::ExitCode,
 };
 use tidegate::Limiter;
-use tidegate_proxy::Server;
+use tidegate_proxy::{Server, settings::Listen};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -32,9 +32,18 @@ fn run(serve: &Serve) -> Result<(), Box<dyn Error>> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let server = Server::start(&serve.settings(), &limiter.layer())?;
-        for address in server.addresses() {
-            tracing::info!("listening at http://{address}");
+        let settings = serve.settings();
+        let server = Server::start(&settings, &limiter.layer())?;
+        let mut addresses = server.addresses().iter();
+        for at in &settings.server.listen {
+            match (at, addresses.as_slice().first()) {
+                (Listen::Tcp(_), Some(address)) => tracing::info!("listening at http://{address}"),
+                (Listen::Tls(_), Some(address)) => tracing::info!("listening at https://{address}"),
+                _ => tracing::info!("listening at {at}"),
+            }
+            if !matches!(at, Listen::Unix(_)) {
+                addresses.next();
+            }
         }
         tokio::select! {
             _ = terminate.recv() => {}

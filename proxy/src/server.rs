@@ -6,17 +6,18 @@ use crate::{
     connection::Host,
     fields::{Forwarding, Hops},
     forward::Forwarder,
-    listen,
+    listen::{self, Bound, Socket, SocketFile},
     routes::Routes,
-    settings::{Listen, LogTarget, Settings, UpstreamSettings},
+    settings::{Listen, LogTarget, ServerSettings, Settings, UpstreamSettings},
     stop::Stop,
-    upstream::{Common, Gate, Health, Limits, Upstream},
+    tls::Certificate,
+    upstream::{self, Common, Gate, Health, Limits, Upstream, Way},
     worker,
 };
 use http::HeaderName;
 use std::{
     fmt, io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     num::NonZeroUsize,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
@@ -45,6 +46,8 @@ pub struct Server {
     stop: Arc<Stop>,
     workers: Vec<JoinHandle<()>>,
     accounts: Option<Arc<Accounts>>,
+    /// Removed when all has ended.
+    _files: Vec<SocketFile>,
 }
 
 /// Why a proxy does not start.
@@ -107,23 +110,13 @@ impl Server {
         let routes = Routes::new(&settings.upstreams);
         let routes = routes.map_err(|reason| StartError::Setting { setting: "upstream", reason })?;
         let routes = Arc::new(routes);
+        let certificate = certificate(server)?;
         let threads = server.threads.or_else(|| thread::available_parallelism().ok());
         let threads = threads.map_or(1, NonZeroUsize::get);
+        let common = |upstream: &UpstreamSettings| Ok((upstream.clone(), common(upstream, threads)?));
+        let upstreams = settings.upstreams.iter().map(common).collect::<Result<Vec<_>, StartError>>()?;
 
-        // Each address has a socket for each worker.
-        let mut sockets: Vec<Vec<TcpListener>> = (0..threads).map(|_| Vec::new()).collect();
-        let mut addresses = Vec::new();
-        for at in &server.listen {
-            let error = |error| StartError::Listen { at: at.clone(), error };
-            let bound = listen::bind(at, threads).map_err(error)?;
-            if let Some(first) = bound.first() {
-                addresses.push(first.local_addr().map_err(error)?);
-            }
-            for (worker, socket) in sockets.iter_mut().zip(bound) {
-                worker.push(socket);
-            }
-        }
-
+        let Sockets { sockets, addresses, files } = Sockets::bind(&server.listen, threads)?;
         let accounts = Accounts::open(&settings.log, layer.limiter()).map_err(|error| StartError::Log {
             to: settings.log.access.clone().unwrap_or(LogTarget::Stdout),
             error,
@@ -131,40 +124,40 @@ impl Server {
         let accounts = accounts.map(Arc::new);
         let layer = if accounts.is_some() { layer.clone().expose_decision() } else { layer.clone() };
         let stop = Arc::new(Stop::new());
-        let common = |upstream: &UpstreamSettings| Common {
-            gate: Arc::new(Gate::new(upstream.max_connections.get(), threads)),
-            health: Arc::new(Health::new()),
-        };
-        let upstreams: Vec<_> = settings.upstreams.iter().map(|it| (it, common(it))).collect();
         let max_head = usize::try_from(server.max_head.bytes()).unwrap_or(usize::MAX);
         let places = server.max_connections.get().div_ceil(threads);
-        let mut this =
-            Self { addresses, stop: stop.clone(), workers: Vec::new(), accounts: accounts.clone() };
+        let mut this = Self {
+            addresses,
+            stop: stop.clone(),
+            workers: Vec::new(),
+            accounts: accounts.clone(),
+            _files: files,
+        };
         for (number, sockets) in sockets.into_iter().enumerate() {
             let limits = Limits { max_head, max_fields: server.max_fields };
             let way =
-                |(settings, common): &(&UpstreamSettings, Common)| Upstream::new(settings, common, limits);
+                |(settings, common): &(UpstreamSettings, Common)| Upstream::new(settings, common, limits);
             let forwarder = Forwarder {
                 check: check.clone(),
                 routes: routes.clone(),
                 upstreams: upstreams.iter().map(way).collect(),
                 upgraded_span: server.timeouts.upgraded.get(),
             };
-            // One worker asks for all.
-            let watched = upstreams.iter().filter(|(settings, _)| number == 0 && settings.health.is_some());
-            let watched: Vec<_> =
-                watched.map(|(settings, common)| ((*settings).clone(), common.health.clone())).collect();
             let host = Host {
                 settings: server.clone(),
                 layer: layer.clone(),
                 forwarder: Arc::new(forwarder),
                 stop: stop.clone(),
+                certificate: certificate.clone(),
                 accounts: accounts.clone(),
                 has_request_ids: settings.log.request_ids.unwrap_or(settings.log.access.is_some()),
             };
+            // One worker watches for all.
+            let watch = (number == 0).then(|| watch(&upstreams, certificate.clone()));
+            let watch = move || watch.map_or((), |watch| watch());
             let thread = thread::Builder::new().name(format!("worker-{number}"));
             let (tell, told) = mpsc::channel();
-            let run = move || worker::run(sockets, Arc::new(host), places, watched, &tell);
+            let run = move || worker::run(sockets, Arc::new(host), places, watch, &tell);
             this.workers.push(thread.spawn(run).map_err(StartError::Thread)?);
             let started = told.recv().unwrap_or_else(|_| Err(io::Error::other("it ended at once")));
             started.map_err(StartError::Thread)?;
@@ -172,7 +165,7 @@ impl Server {
         Ok(this)
     }
 
-    /// Where it listens, with the ports that it was given, in the order of the settings.
+    /// Where it listens over TCP, with the ports that it was given, in the order of the settings.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -193,6 +186,73 @@ impl Drop for Server {
         if let Some(accounts) = &self.accounts {
             accounts.close();
         }
+    }
+}
+
+/// Sockets for each worker.
+struct Sockets {
+    sockets: Vec<Vec<Socket>>,
+    addresses: Vec<SocketAddr>,
+    files: Vec<SocketFile>,
+}
+
+impl Sockets {
+    /// One for each worker at each address.
+    fn bind(listen: &[Listen], workers: usize) -> Result<Self, StartError> {
+        let sockets = (0..workers).map(|_| Vec::new()).collect();
+        let mut this = Self { sockets, addresses: Vec::new(), files: Vec::new() };
+        for at in listen {
+            let error = |error| StartError::Listen { at: at.clone(), error };
+            let Bound { sockets, address, file } = listen::bind(at, workers).map_err(error)?;
+            this.addresses.extend(address);
+            this.files.extend(file);
+            for (worker, socket) in this.sockets.iter_mut().zip(sockets) {
+                worker.push(socket);
+            }
+        }
+        Ok(this)
+    }
+}
+
+/// Begins to watch, within a worker's runtime, what may change while the server runs.
+fn watch(
+    upstreams: &[(UpstreamSettings, Common)],
+    certificate: Option<Arc<Certificate>>,
+) -> impl FnOnce() + use<> {
+    let asked = upstreams.iter().filter(|(settings, _)| settings.health.is_some());
+    let asked: Vec<_> = asked.cloned().collect();
+    move || {
+        for (settings, common) in asked {
+            tokio::spawn(upstream::watch(settings, common));
+        }
+        if let Some(certificate) = certificate {
+            tokio::spawn(certificate.watch());
+        }
+    }
+}
+
+/// What all workers know of an upstream.
+fn common(upstream: &UpstreamSettings, threads: usize) -> Result<Common, StartError> {
+    let way = Way::new(upstream).map_err(|reason| StartError::Setting {
+        setting: "upstream",
+        reason: format!("{}: {reason}", upstream.url),
+    })?;
+    Ok(Common {
+        way: Arc::new(way),
+        gate: Arc::new(Gate::new(upstream.max_connections.get(), threads)),
+        health: Arc::new(Health::new()),
+    })
+}
+
+/// The certificate, where addresses need one.
+fn certificate(server: &ServerSettings) -> Result<Option<Arc<Certificate>>, StartError> {
+    let error = |reason| StartError::Setting { setting: "tls", reason };
+    match (&server.tls, server.listen.iter().find(|at| matches!(at, Listen::Tls(_)))) {
+        (Some(files), _) => Certificate::load(files).map(|it| Some(Arc::new(it))).map_err(error),
+        (None, Some(at)) => {
+            Err(error(format!("{at} needs a certificate; name its files as `certificate` and `key`")))
+        }
+        (None, None) => Ok(None),
     }
 }
 

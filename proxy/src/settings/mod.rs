@@ -9,7 +9,7 @@ use ipnet::IpNet;
 pub use listen::Listen;
 pub use log::{LogFormat, LogSettings, LogTarget};
 use serde::Deserialize;
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, path::PathBuf};
 pub use target::{Scheme, Target};
 pub use text::{Size, Span, TextError};
 
@@ -43,7 +43,7 @@ impl Settings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerSettings {
-    /// Where to listen: `127.0.0.1:8080`, `[::1]:8080`.
+    /// Where to listen: `127.0.0.1:8080`, `tls:[::]:8443`, `unix:/run/tidegate.sock`.
     pub listen: Vec<Listen>,
     /// How many threads serve; as many as there are processors, unless set.
     pub threads: Option<NonZeroUsize>,
@@ -51,6 +51,10 @@ pub struct ServerSettings {
     pub name: Option<String>,
     /// The proxies whose `X-Forwarded-*` or `Forwarded` fields are passed on; all others' are replaced.
     pub trusted_proxies: Vec<IpNet>,
+    /// Who begins each connection with a header of the PROXY protocol, version 1 or 2, that says whose it is.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// The certificate for addresses that begin with `tls:`.
+    pub tls: Option<TlsSettings>,
     /// The fields that tell upstreams whom a request comes from.
     pub forwarded: ForwardedStyle,
     /// Protocols that a connection may be upgraded to.
@@ -76,6 +80,8 @@ impl Default for ServerSettings {
             threads: None,
             name: None,
             trusted_proxies: Vec::new(),
+            proxy_protocol_from: Vec::new(),
+            tls: None,
             forwarded: ForwardedStyle::default(),
             upgrades: vec!["websocket".to_owned()],
             protected_fields: Vec::new(),
@@ -86,6 +92,16 @@ impl Default for ServerSettings {
             timeouts: ServerTimeouts::default(),
         }
     }
+}
+
+/// What the server proves with who it is. Both files are in PEM, and read anew when they change.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// The certificate, and those that lead to a root behind it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// The fields that tell upstreams whom a request comes from.
@@ -136,8 +152,11 @@ impl Default for ServerTimeouts {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamSettings {
-    /// `http://127.0.0.1:8265`.
+    /// `http://127.0.0.1:8265`, `https://api.example.com` or `unix:/run/app.sock`.
     pub url: Target,
+    /// The certificates that it may prove itself by, in PEM; those that the system trusts, unless set.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
     /// The hosts that it is for, without ports: `api.example.com`. Without any, all that no other upstream names.
     #[serde(default)]
     pub hosts: Vec<String>,
@@ -163,6 +182,7 @@ impl UpstreamSettings {
     pub fn new(url: Target) -> Self {
         Self {
             url,
+            ca: None,
             hosts: Vec::new(),
             paths: default_paths(),
             health: None,

@@ -3,31 +3,40 @@
 use super::TextError;
 use http::uri::{Authority, Uri};
 use serde::Deserialize;
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
-/// The URL of an upstream: `http://127.0.0.1:8265`.
+/// The URL of an upstream: `http://127.0.0.1:8265`, `https://api.example.com` or `unix:/run/app.sock`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Target {
     scheme: Scheme,
     authority: Authority,
+    path: Option<PathBuf>,
 }
 
-/// How an upstream is spoken to.
+/// How an upstream is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Scheme {
-    /// HTTP/1.1 over TCP.
+    /// Over TCP.
     Http,
+    /// Over TCP through TLS.
+    Https,
+    /// Over a unix socket.
+    Unix,
 }
 
 impl Target {
-    /// How it is spoken to.
+    /// How it is reached.
     pub const fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// Host and port, as requests name them that have no host of their own.
+    /// Host and port, as requests name them that have no host of their own; `localhost` for a unix socket.
     pub const fn authority(&self) -> &Authority {
         &self.authority
     }
@@ -40,8 +49,14 @@ impl Target {
     /// The port.
     pub fn port(&self) -> u16 {
         self.authority.port_u16().unwrap_or(match self.scheme {
-            Scheme::Http => 80,
+            Scheme::Https => 443,
+            Scheme::Http | Scheme::Unix => 80,
         })
+    }
+
+    /// The path of a unix socket.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 }
 
@@ -50,10 +65,18 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, TextError> {
         let error = |why: &str| TextError(format!("`{text}` is no upstream: {why}"));
+        if let Some(path) = text.strip_prefix("unix:") {
+            if !path.starts_with('/') {
+                return Err(error("write the socket's whole path, like unix:/run/app.sock"));
+            }
+            let authority = Authority::from_static("localhost");
+            return Ok(Self { scheme: Scheme::Unix, authority, path: Some(path.into()) });
+        }
         let uri: Uri = text.parse().map_err(|_| error("write it like http://127.0.0.1:8265"))?;
         let scheme = match uri.scheme_str() {
             Some("http") => Scheme::Http,
-            _ => return Err(error("begin it with http://")),
+            Some("https") => Scheme::Https,
+            _ => return Err(error("begin it with http://, https:// or unix:/")),
         };
         let parts = uri.into_parts();
         let authority = parts.authority.ok_or_else(|| error("it has no host"))?;
@@ -68,7 +91,7 @@ impl FromStr for Target {
         if parts.path_and_query.is_some_and(|path| path != "/") {
             return Err(error("leave out the path; requests keep theirs"));
         }
-        Ok(Self { scheme, authority })
+        Ok(Self { scheme, authority, path: None })
     }
 }
 
@@ -82,8 +105,10 @@ impl TryFrom<String> for Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.scheme {
-            Scheme::Http => write!(f, "http://{}", self.authority),
+        match (self.scheme, &self.path) {
+            (Scheme::Https, _) => write!(f, "https://{}", self.authority),
+            (_, Some(path)) => write!(f, "unix:{}", path.display()),
+            (_, None) => write!(f, "http://{}", self.authority),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Whether an upstream is well.
 
-use super::connect;
+use super::{Common, connect::Way};
 use crate::settings::{HealthSettings, HttpVersion, UpstreamSettings};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header::HOST};
@@ -9,10 +9,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::{
     error::Error,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 use tokio::time::{sleep, timeout};
 
@@ -34,11 +31,12 @@ impl Health {
 }
 
 /// Asks an upstream again and again.
-pub(crate) async fn watch(settings: UpstreamSettings, health: Arc<Health>) {
+pub(crate) async fn watch(settings: UpstreamSettings, common: Common) {
+    let health = &common.health;
     let Some(check) = &settings.health else { return };
     let mut failures = 0;
     loop {
-        let asked = timeout(check.timeout.get(), ask(&settings, check)).await;
+        let asked = timeout(check.timeout.get(), ask(&settings, &common.way, check)).await;
         let failed = match asked {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -58,9 +56,10 @@ pub(crate) async fn watch(settings: UpstreamSettings, health: Arc<Health>) {
 
 async fn ask(
     settings: &UpstreamSettings,
+    way: &Way,
     check: &HealthSettings,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let stream = TokioIo::new(connect::connect(&settings.url).await?);
+    let stream = TokioIo::new(way.connect().await?);
     let authority = settings.url.authority();
     let mut request = Request::new(Empty::<Bytes>::new());
     let status = match settings.http {

@@ -11,10 +11,11 @@ mod watch;
 use crate::{
     answer::AnswerBody,
     problem::Problem,
-    settings::{HttpVersion, Target, UpstreamSettings, UpstreamTimeouts},
+    settings::{HttpVersion, Scheme, UpstreamSettings, UpstreamTimeouts},
     stream::Stream,
     upload::{Stage, Upload},
 };
+pub(crate) use connect::Way;
 pub(crate) use gate::Gate;
 pub(crate) use health::{Health, watch};
 use http::{
@@ -32,7 +33,7 @@ use streams::Streams;
 /// One worker's way to an upstream.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    target: Target,
+    way: Arc<Way>,
     /// What requests without a host of their own are sent with.
     host: HeaderValue,
     timeouts: UpstreamTimeouts,
@@ -46,6 +47,7 @@ pub(crate) struct Upstream {
 /// What all workers know of an upstream.
 #[derive(Debug, Clone)]
 pub(crate) struct Common {
+    pub(crate) way: Arc<Way>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) health: Arc<Health>,
 }
@@ -59,12 +61,11 @@ pub(crate) struct Answered {
 
 impl Upstream {
     pub(crate) fn new(settings: &UpstreamSettings, common: &Common, limits: Limits) -> Self {
-        let target = settings.url.clone();
-        let host = HeaderValue::from_str(target.authority().as_str());
+        let host = HeaderValue::from_str(settings.url.authority().as_str());
         Self {
             // An authority is a value that a field can have.
             host: host.unwrap_or_else(|_| HeaderValue::from_static("localhost")),
-            target,
+            way: common.way.clone(),
             timeouts: settings.timeouts.clone(),
             limits,
             pool: Arc::new(Pool::new(common.gate.clone(), settings.timeouts.idle.get())),
@@ -130,8 +131,11 @@ impl Upstream {
         parts.version = Version::HTTP_2;
         let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
         let mut uri = parts.uri.into_parts();
-        uri.scheme = Some(http::uri::Scheme::HTTP);
-        uri.authority = Some(host.unwrap_or_else(|| self.target.authority().clone()));
+        uri.scheme = Some(match self.way.target().scheme() {
+            Scheme::Https => http::uri::Scheme::HTTPS,
+            Scheme::Http | Scheme::Unix => http::uri::Scheme::HTTP,
+        });
+        uri.authority = Some(host.unwrap_or_else(|| self.way.target().authority().clone()));
         let malformed = || Problem::Malformed("The request's target is no URL.");
         parts.uri = Uri::from_parts(uri).map_err(|_| malformed())?;
         let request = Request::from_parts(parts, body);
@@ -171,8 +175,8 @@ impl Upstream {
     }
 
     async fn connect(&self) -> Result<Stream, Problem> {
-        connect::connect(&self.target).await.map_err(|error| {
-            tracing::warn!(upstream = %self.target, %error, "cannot connect");
+        self.way.connect().await.map_err(|error| {
+            tracing::warn!(upstream = %self.way.target(), %error, "cannot connect");
             Problem::Unreachable
         })
     }
@@ -180,7 +184,7 @@ impl Upstream {
     async fn in_time<T>(&self, connected: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
         tokio::time::timeout(self.timeouts.connect.get(), connected).await.unwrap_or_else(|_| {
             let is_full = self.pool.is_full();
-            tracing::warn!(upstream = %self.target, is_full, "no connection in time");
+            tracing::warn!(upstream = %self.way.target(), is_full, "no connection in time");
             Err(if is_full { Problem::Busy } else { Problem::TooSlow })
         })
     }

@@ -1,6 +1,7 @@
 //! A proxy between raw sockets: clients that send exactly what a test says, and an upstream that records what it gets.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
+pub mod place;
 pub mod upstream;
 
 use std::{
