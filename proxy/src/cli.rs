@@ -6,7 +6,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use tidegate::{Policy, Quota, TrustedProxies};
 use tidegate_proxy::{
     Settings,
-    settings::{HttpVersion, Listen, LogFormat, LogTarget, Target, TlsSettings},
+    settings::{HttpVersion, Listen, LogFormat, LogTarget, Span, Target, TlsSettings},
 };
 
 /// Rate limits in front of anything that speaks HTTP.
@@ -65,6 +65,10 @@ pub(crate) struct Serve {
     #[arg(long)]
     http2: bool,
 
+    /// Do not send clients on whom the upstream asked to wait with 429 or 503, for no longer than this, like 10m.
+    #[arg(long, value_name = "TIME")]
+    obey_retry_after: Option<Span>,
+
     /// How many threads serve; as many as there are processors, unless given.
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
@@ -87,6 +91,9 @@ impl Serve {
         settings.log.redact.clone_from(&self.redact);
         let files = self.certificate.clone().zip(self.key.clone());
         settings.server.tls = files.map(|(certificate, key)| TlsSettings { certificate, key });
+        for upstream in &mut settings.upstreams {
+            upstream.obey_retry_after = self.obey_retry_after;
+        }
         if self.http2 {
             settings.upstreams.iter_mut().for_each(|upstream| upstream.http = HttpVersion::Two);
         }

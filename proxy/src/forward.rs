@@ -13,11 +13,11 @@ use crate::{
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE},
-    request::Parts,
     uri::Authority,
 };
 use hyper::upgrade::OnUpgrade;
 use std::{sync::Arc, time::Duration};
+use tidegate::{Limiter, RequestHead};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// What a worker forwards with.
@@ -26,6 +26,8 @@ pub(crate) struct Forwarder {
     pub(crate) check: Arc<Check>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) upstreams: Vec<Upstream>,
+    /// Tells who a client is, where that matters to an upstream.
+    pub(crate) limiter: Limiter,
     /// For the next bytes of an upgraded connection.
     pub(crate) upgraded_span: Duration,
 }
@@ -64,11 +66,17 @@ impl Forwarder {
             return Err(Problem::BodyTooLarge);
         }
         let progress = request.body().progress();
+        let head = RequestHead::new(&request);
+        let upstream = self.upstream(head);
+        let pauses = upstream.and_then(Upstream::pauses);
+        let waits = pauses.and_then(|pauses| Some((pauses, self.limiter.identify(head).ok()?.key())));
         let (mut parts, body) = request.into_parts();
-        let upstream = self.upstream(&parts);
         let can_upgrade = progress.is_none() && upstream.is_some_and(Upstream::has_upgrades);
         let protocol = self.check.admit(&client.peer, &mut parts, can_upgrade)?;
         let upstream = upstream.ok_or(Problem::NoUpstream)?;
+        if let Some((status, secs)) = waits.and_then(|(pauses, key)| pauses.find(key)) {
+            return Err(Problem::Paused(status, secs));
+        }
         // hyper attaches that to whatever could be one.
         let upgrade = match (protocol, parts.extensions.remove::<OnUpgrade>()) {
             (Some(protocol), Some(client)) => Some(Upgrade { protocol, client }),
@@ -81,14 +89,17 @@ impl Forwarder {
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let answered = upstream.send(Request::from_parts(parts, body)).await?;
+        if let Some((pauses, key)) = waits {
+            pauses.note(key, answered.response.status(), answered.response.headers());
+        }
         self.answer(client, upstream, answered, upgrade, progress.as_deref())
     }
 
     /// The upstream for a request that is yet to be checked.
-    fn upstream(&self, parts: &Parts) -> Option<&Upstream> {
-        let host = || parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let host = parts.uri.authority().map(Authority::as_str).or_else(host);
-        self.upstreams.get(self.routes.find(host, parts.uri.path())?)
+    fn upstream(&self, head: RequestHead<'_>) -> Option<&Upstream> {
+        let host = || head.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let host = head.uri().authority().map(Authority::as_str).or_else(host);
+        self.upstreams.get(self.routes.find(host, head.uri().path())?)
     }
 
     /// The answer as the client gets it.

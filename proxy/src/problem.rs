@@ -30,6 +30,8 @@ pub(crate) enum Problem {
     NoUpstream,
     /// The upstream does not answer when it is asked how it is.
     Unhealthy,
+    /// The upstream asked this client to wait, with this status, and for so many seconds more.
+    Paused(StatusCode, u64),
     /// The upstream has all the connections that it may have.
     Busy,
 }
@@ -45,6 +47,7 @@ impl Problem {
             Self::Unreachable | Self::Closed | Self::BadAnswer => StatusCode::BAD_GATEWAY,
             Self::TooSlow => StatusCode::GATEWAY_TIMEOUT,
             Self::NoUpstream => StatusCode::NOT_FOUND,
+            Self::Paused(status, _) => status,
             Self::Busy | Self::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -62,6 +65,7 @@ impl Problem {
             Self::BadAnswer => "The server behind this proxy answered with what cannot be forwarded.",
             Self::TooSlow => "The server behind this proxy did not answer in time.",
             Self::NoUpstream => "Nothing is set up for this host and path.",
+            Self::Paused(..) => "The server behind this proxy has asked you to wait.",
             Self::Unhealthy => "The server behind this proxy is not well at the moment.",
             Self::Busy => "The server behind this proxy has all the connections that it may have.",
         }
@@ -93,8 +97,10 @@ impl Problem {
         if self.ends_connection() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if matches!(self, Self::Busy | Self::Unhealthy) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        match self {
+            Self::Busy | Self::Unhealthy => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::Paused(_, secs) => drop(headers.insert(RETRY_AFTER, secs.into())),
+            _ => {}
         }
         response
     }

@@ -11,7 +11,7 @@ use crate::{
     settings::{Listen, LogTarget, ServerSettings, Settings, UpstreamSettings},
     stop::Stop,
     tls::Certificate,
-    upstream::{self, Common, Gate, Health, Limits, Upstream, Way},
+    upstream::{self, Common, Gate, Health, Limits, Pauses, Upstream, Way},
     worker,
 };
 use http::HeaderName;
@@ -141,6 +141,7 @@ impl Server {
                 check: check.clone(),
                 routes: routes.clone(),
                 upstreams: upstreams.iter().map(way).collect(),
+                limiter: layer.limiter().clone(),
                 upgraded_span: server.timeouts.upgraded.get(),
             };
             let host = Host {
@@ -241,6 +242,7 @@ fn common(upstream: &UpstreamSettings, threads: usize) -> Result<Common, StartEr
         way: Arc::new(way),
         gate: Arc::new(Gate::new(upstream.max_connections.get(), threads)),
         health: Arc::new(Health::new()),
+        pauses: upstream.obey_retry_after.map(|longest| Arc::new(Pauses::new(longest.get()))),
     })
 }
 

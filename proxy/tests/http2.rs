@@ -280,6 +280,7 @@ async fn what_cannot_be_said_in_http_1_is_not_sent_on() {
     frames.send_head(GET).await;
     assert!(frames.is_answered_well().await);
     proxy.stop().await;
+    upstream.settled().await;
     let ours =
         "x-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\nx-forwarded-host: a\r\nvia: 2 tide\r\n\r\n";
     let seen = upstream.seen();
@@ -298,5 +299,6 @@ async fn a_body_longer_than_it_says_is_cut_there() {
     frames.send_data(b"abcGET /admin HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(!frames.is_answered_well().await);
     proxy.stop().await;
+    upstream.settled().await;
     assert!(!upstream.seen().contains("admin"), "{}", upstream.seen());
 }

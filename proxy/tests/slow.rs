@@ -6,6 +6,7 @@ mod common;
 use common::{Proxy, Upstream, eventually, open, settings};
 use std::time::{Duration, Instant};
 use tidegate_proxy::Settings;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -227,4 +228,31 @@ async fn a_full_upstream_is_a_503() {
     assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")));
     drop(first);
     eventually("the upstream is left", || upstream.open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_may_send_all_before_it_reads() {
+    const MUCH: usize = 16 << 20;
+    let upstream = Upstream::new(|mut exchange| async move {
+        exchange.head().await;
+        let (mut read, mut write) = exchange.stream.into_split();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {MUCH}\r\n\r\n");
+        let answers = async {
+            write.write_all(head.as_bytes()).await.unwrap();
+            write.write_all(&vec![b'y'; MUCH]).await.unwrap();
+        };
+        let reads = async {
+            let mut room = vec![0; 1 << 16];
+            while read.read(&mut room).await.is_ok_and(|read| read > 0) {}
+        };
+        tokio::join!(answers, reads);
+    })
+    .await;
+    let proxy = Proxy::open(upstream.address);
+    let mut client = proxy.connect().await;
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {MUCH}\r\n\r\n")).await;
+    // The answer has begun, and waits for the client long before the body is sent.
+    let all = vec![b'x'; MUCH];
+    tokio::time::timeout(common::PATIENCE, client.send(all)).await.expect("the body is not taken");
+    assert_eq!(client.answer().await.body.len(), MUCH);
 }

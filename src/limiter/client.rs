@@ -23,6 +23,11 @@ impl Client {
         Self { limiter, key, label: identity.label(key), who }
     }
 
+    /// Its key, by which it can be told from others: the same for the same identity, as long as the limiter's secret is.
+    pub const fn key(&self) -> Key {
+        self.key
+    }
+
     /// Charges the limits of a rule, all of them or none; await it.
     ///
     /// It costs what each limit says of every request, or 1 where that depends on a request's head, unless

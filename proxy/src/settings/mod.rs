@@ -169,6 +169,10 @@ pub struct UpstreamSettings {
     /// How to find out whether it is well; nobody asks, unless set.
     #[serde(default)]
     pub health: Option<HealthSettings>,
+    /// A client that it answers with 429 or 503 and `Retry-After` is not sent on for as long, but no longer than this; it
+    /// gets that answer from here. Unless set, it is sent on.
+    #[serde(default)]
+    pub obey_retry_after: Option<Span>,
     /// The most connections at a time, of all threads together.
     #[serde(default = "default_connections")]
     pub max_connections: NonZeroUsize,
@@ -186,6 +190,7 @@ impl UpstreamSettings {
             hosts: Vec::new(),
             paths: default_paths(),
             health: None,
+            obey_retry_after: None,
             http: HttpVersion::default(),
             max_connections: default_connections(),
             timeouts: UpstreamTimeouts::default(),

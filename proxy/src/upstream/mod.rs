@@ -4,6 +4,7 @@ mod connect;
 mod gate;
 mod health;
 mod link;
+mod pauses;
 mod pool;
 mod streams;
 mod watch;
@@ -26,6 +27,7 @@ use http::{
 use hyper::{body::Incoming, client::conn::http2::SendRequest};
 use link::Lost;
 pub(crate) use link::{Limits, Link, poll_through};
+pub(crate) use pauses::Pauses;
 pub(crate) use pool::Pool;
 use std::sync::Arc;
 use streams::Streams;
@@ -40,6 +42,7 @@ pub(crate) struct Upstream {
     limits: Limits,
     pool: Arc<Pool>,
     health: Arc<Health>,
+    pauses: Option<Arc<Pauses>>,
     /// Where it speaks HTTP/2.
     streams: Option<Streams>,
 }
@@ -50,6 +53,7 @@ pub(crate) struct Common {
     pub(crate) way: Arc<Way>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) health: Arc<Health>,
+    pub(crate) pauses: Option<Arc<Pauses>>,
 }
 
 /// An answer's head, and where its body comes from.
@@ -70,12 +74,18 @@ impl Upstream {
             limits,
             pool: Arc::new(Pool::new(common.gate.clone(), settings.timeouts.idle.get())),
             health: common.health.clone(),
+            pauses: common.pauses.clone(),
             streams: (settings.http == HttpVersion::Two).then(Streams::default),
         }
     }
 
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.pool
+    }
+
+    /// Who is not to be sent on, where that is remembered.
+    pub(crate) fn pauses(&self) -> Option<&Pauses> {
+        self.pauses.as_deref()
     }
 
     /// Whether requests can be upgraded.

@@ -1,6 +1,6 @@
 //! An upstream that records requests byte by byte and answers as it is told.
 
-use super::PATIENCE;
+use super::{PATIENCE, eventually};
 use std::{
     net::SocketAddr,
     sync::{
@@ -105,6 +105,7 @@ pub struct Upstream {
     log: Arc<Mutex<Vec<u8>>>,
     connections: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
+    peers: Arc<Mutex<Vec<SocketAddr>>>,
 }
 
 impl Upstream {
@@ -125,13 +126,21 @@ impl Upstream {
     {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let this = Self { address, log: Arc::default(), connections: Arc::default(), open: Arc::default() };
+        let this = Self {
+            address,
+            log: Arc::default(),
+            connections: Arc::default(),
+            open: Arc::default(),
+            peers: Arc::default(),
+        };
+        let peers = this.peers.clone();
         let (log, connections, open) = (this.log.clone(), this.connections.clone(), this.open.clone());
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((stream, peer)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
                 connections.fetch_add(1, SeqCst);
                 open.fetch_add(1, SeqCst);
+                peers.lock().unwrap().push(peer);
                 let serving = serve(Exchange { stream, read: Vec::new(), log: log.clone() });
                 let open = open.clone();
                 tokio::spawn(async move {
@@ -171,6 +180,16 @@ impl Upstream {
     /// All bytes that came, over all connections.
     pub fn seen(&self) -> String {
         String::from_utf8(self.log.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Until all that was sent to it is seen, once nobody sends any more: connections are accepted in the order in which
+    /// they were made, and read to their end.
+    pub async fn settled(&self) {
+        let last = TcpStream::connect(self.address).await.unwrap();
+        let address = last.local_addr().unwrap();
+        drop(last);
+        let is_settled = || self.peers.lock().unwrap().contains(&address) && self.open() == 0;
+        eventually("the upstream has seen all", is_settled).await;
     }
 
     /// How many connections came.
