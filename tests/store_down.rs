@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 use tidegate::{
-    Charge, ChargeError, Event, Identity, Joining, Limit, Limiter, ManualClock, Mistake, Op, Policy, Quota,
-    Reading, Rule, Settle, Store, StoreDown, StoreError, StoreFuture,
+    Charge, ChargeError, Concurrency, Event, Identity, Joining, Limit, Limiter, ManualClock, Mistake, Op,
+    Policy, Quota, Reading, Rule, Settle, Store, StoreDown, StoreError, StoreFuture,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -44,9 +44,36 @@ impl Store for Frail {
         Ok(())
     }
 
+    fn is_up(&self) -> bool {
+        !self.down.load(SeqCst)
+    }
+
     fn instances(&self) -> u32 {
         4
     }
+}
+
+/// For load balancers, which send requests elsewhere meanwhile.
+#[test]
+fn a_limiter_is_not_ready_while_a_limit_refuses_for_its_store() {
+    let concurrency = |how| {
+        Policy::new().rule(Rule::new("c").concurrency(Concurrency::per_client("at once", 1).store_down(how)))
+    };
+    for (policy, is_ready) in [
+        (policy([limit("a", 1, StoreDown::Allow), limit("l", 1, StoreDown::Local)]), true),
+        (policy([limit("a", 1, StoreDown::Allow), limit("d", 1, StoreDown::Deny)]), false),
+        (concurrency(StoreDown::Local), true),
+        (concurrency(StoreDown::Deny), false),
+    ] {
+        let (limiter, _, store) = down(policy);
+        assert_eq!(limiter.is_ready(), is_ready);
+        store.down.store(false, SeqCst);
+        assert!(limiter.is_ready());
+    }
+    assert!(
+        Limiter::new(policy([limit("d", 1, StoreDown::Deny)])).unwrap().is_ready(),
+        "it counts in memory"
+    );
 }
 
 fn down(policy: Policy) -> (Limiter, ManualClock, Frail) {

@@ -2,10 +2,10 @@
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{io, net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 use tidegate::{Policy, Quota, TrustedProxies};
 use tidegate_proxy::{
-    Settings,
+    AdminSettings, Settings,
     settings::{HttpVersion, Listen, LogFormat, LogTarget, Span, Target, TlsSettings},
 };
 
@@ -69,6 +69,14 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TIME")]
     obey_retry_after: Option<Span>,
 
+    /// Where operators see health, readiness and metrics, like 127.0.0.1:9090.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<SocketAddr>,
+
+    /// A file with the token that the metrics need; an --admin address of all interfaces needs one.
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    admin_token_file: Option<PathBuf>,
+
     /// How many threads serve; as many as there are processors, unless given.
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
@@ -98,6 +106,22 @@ impl Serve {
             settings.upstreams.iter_mut().for_each(|upstream| upstream.http = HttpVersion::Two);
         }
         settings
+    }
+
+    /// The listener for operators, if one is asked for.
+    pub(crate) fn admin(&self) -> Result<Option<AdminSettings>, io::Error> {
+        let Some(listen) = self.admin else { return Ok(None) };
+        let mut settings = AdminSettings::new(listen);
+        if let Some(file) = &self.admin_token_file {
+            let token = std::fs::read_to_string(file).map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot read the token from {}: {error}", file.display()),
+                )
+            })?;
+            settings.token = Some(token.trim().to_owned());
+        }
+        Ok(Some(settings))
     }
 
     pub(crate) fn policy(&self) -> Policy {

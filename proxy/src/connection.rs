@@ -1,6 +1,7 @@
 //! One client's connection.
 
 use crate::{
+    access::Access,
     account::{Account, Accounts, Sent},
     answer::AnswerBody,
     fields::{self, Peer},
@@ -50,6 +51,7 @@ pub(crate) struct Host {
     pub(crate) certificate: Option<Arc<Certificate>>,
     /// Who is told what requests came to.
     pub(crate) accounts: Option<Arc<Accounts>>,
+    pub(crate) access: Option<Arc<Access>>,
     pub(crate) has_request_ids: bool,
 }
 
@@ -70,10 +72,18 @@ pub(crate) async fn serve(host: Arc<Host>, accepted: Accepted, place: OwnedSemap
     let client = Arc::new(Client { peer, place: Arc::new(place) });
     let forwarder = host.forwarder.clone();
     let asking = client.clone();
-    let throttle = host.layer.layer(Forward(move |request: Request<Upload>| {
-        let (forwarder, client) = (forwarder.clone(), client.clone());
-        Sent::note(request.extensions());
-        async move { Ok(forwarder.forward(&client, request).await) }
+    let access = host.access.clone();
+    let throttle = host.layer.layer(Forward(move |mut request: Request<Upload>| {
+        let (forwarder, client, access) = (forwarder.clone(), client.clone(), access.clone());
+        async move {
+            if let Some(access) = access {
+                if let Err(problem) = access.admit(&mut request).await {
+                    return Ok(problem.answer(request.method()));
+                }
+            }
+            Sent::note(request.extensions());
+            Ok(forwarder.forward(&client, request).await)
+        }
     }));
     let beginning = pulse.clone();
     let respond_on = host.clone();

@@ -10,13 +10,16 @@
 //! head (`check`, `fields`), takes a connection from the worker's pool (`upstream`) and drives it itself until
 //! the answer's last byte.
 
+mod access;
 mod account;
+mod admin;
 mod answer;
 mod check;
 mod connection;
 mod fields;
 mod forward;
 mod listen;
+mod metrics;
 mod patience;
 mod problem;
 mod proxy_protocol;
@@ -36,5 +39,7 @@ mod upload;
 mod upstream;
 mod worker;
 
+pub use admin::{AdminListener, AdminSettings};
+pub use metrics::record_metrics;
 pub use server::{Server, StartError};
 pub use settings::Settings;

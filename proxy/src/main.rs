@@ -10,7 +10,7 @@ use std::{
     process::ExitCode,
 };
 use tidegate::Limiter;
-use tidegate_proxy::{Server, settings::Listen};
+use tidegate_proxy::{AdminListener, Server, record_metrics, settings::Listen};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -27,6 +27,11 @@ fn main() -> ExitCode {
 /// Serves until the program is told to end.
 fn run(serve: &Serve) -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(io::stderr).init();
+    let admin = serve.admin()?;
+    if admin.is_some() {
+        // Before the limiter, which tells the recorder what it counts.
+        record_metrics()?;
+    }
     let limiter = Limiter::new(serve.policy())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -34,6 +39,7 @@ fn run(serve: &Serve) -> Result<(), Box<dyn Error>> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let settings = serve.settings();
         let server = Server::start(&settings, &limiter.layer())?;
+        let admin = admin.map(|admin| AdminListener::start(admin, &server, &limiter)).transpose()?;
         let mut addresses = server.addresses().iter();
         for at in &settings.server.listen {
             match (at, addresses.as_slice().first()) {
@@ -44,6 +50,9 @@ fn run(serve: &Serve) -> Result<(), Box<dyn Error>> {
             if !matches!(at, Listen::Unix(_)) {
                 addresses.next();
             }
+        }
+        if let Some(admin) = &admin {
+            tracing::info!("operators at http://{}", admin.address());
         }
         tokio::select! {
             _ = terminate.recv() => {}

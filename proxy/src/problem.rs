@@ -4,7 +4,7 @@ use crate::answer::AnswerBody;
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Response, StatusCode,
-    header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
 /// Why a request gets no answer from an upstream.
@@ -18,6 +18,10 @@ pub(crate) enum Problem {
     Method,
     /// The request came through here before.
     Loop,
+    /// Nobody who is known and may come asks.
+    UnknownClient,
+    /// It cannot be told who asks.
+    NoRegistry,
     /// The upstream cannot be connected to.
     Unreachable,
     /// The upstream closed the connection before its answer.
@@ -44,11 +48,12 @@ impl Problem {
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Method => StatusCode::NOT_IMPLEMENTED,
             Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::UnknownClient => StatusCode::UNAUTHORIZED,
             Self::Unreachable | Self::Closed | Self::BadAnswer => StatusCode::BAD_GATEWAY,
             Self::TooSlow => StatusCode::GATEWAY_TIMEOUT,
             Self::NoUpstream => StatusCode::NOT_FOUND,
             Self::Paused(status, _) => status,
-            Self::Busy | Self::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Unhealthy | Self::NoRegistry => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -60,6 +65,10 @@ impl Problem {
             Self::BodyTooSlow => "The request's body did not come in time.",
             Self::Method => "CONNECT and TRACE are not forwarded.",
             Self::Loop => "The request came through this proxy before.",
+            Self::UnknownClient => {
+                "Only registered clients get through here; send a key that was issued for one."
+            }
+            Self::NoRegistry => "It cannot be told at the moment who asks; try again later.",
             Self::Unreachable => "The server behind this proxy cannot be reached.",
             Self::Closed => "The server behind this proxy closed the connection without an answer.",
             Self::BadAnswer => "The server behind this proxy answered with what cannot be forwarded.",
@@ -98,7 +107,10 @@ impl Problem {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         match self {
-            Self::Busy | Self::Unhealthy => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::UnknownClient => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            Self::Busy | Self::Unhealthy | Self::NoRegistry => {
+                drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1")))
+            }
             Self::Paused(_, secs) => drop(headers.insert(RETRY_AFTER, secs.into())),
             _ => {}
         }
@@ -125,6 +137,8 @@ mod tests {
             Busy,
             NoUpstream,
             Unhealthy,
+            UnknownClient,
+            NoRegistry,
         ];
         for problem in all {
             assert!(!problem.detail().contains(['"', '\\']), "{problem:?}");

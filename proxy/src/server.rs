@@ -1,6 +1,7 @@
 //! The proxy as a whole: its threads, and how it starts and stops.
 
 use crate::{
+    access::Access,
     account::Accounts,
     check::Check,
     connection::Host,
@@ -123,6 +124,8 @@ impl Server {
         })?;
         let accounts = accounts.map(Arc::new);
         let layer = if accounts.is_some() { layer.clone().expose_decision() } else { layer.clone() };
+        let client_field = client_field(settings)?;
+        let access = Access::new(&settings.access, client_field, layer.limiter()).map(Arc::new);
         let stop = Arc::new(Stop::new());
         let max_head = usize::try_from(server.max_head.bytes()).unwrap_or(usize::MAX);
         let places = server.max_connections.get().div_ceil(threads);
@@ -151,6 +154,7 @@ impl Server {
                 stop: stop.clone(),
                 certificate: certificate.clone(),
                 accounts: accounts.clone(),
+                access: access.clone(),
                 has_request_ids: settings.log.request_ids.unwrap_or(settings.log.access.is_some()),
             };
             // One worker watches for all.
@@ -169,6 +173,10 @@ impl Server {
     /// Where it listens over TCP, with the ports that it was given, in the order of the settings.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    pub(crate) fn stopping(&self) -> Arc<Stop> {
+        self.stop.clone()
     }
 
     /// Accepts no more connections, answers the requests that run, and returns when they have ended or the time for that
@@ -267,6 +275,7 @@ fn check(settings: &Settings) -> Result<Check, StartError> {
             .map_err(|_| StartError::Setting { setting: "protected_fields", reason: reason() })?;
         protected.push(name);
     }
+    protected.extend(client_field(settings)?);
     for protocol in &server.upgrades {
         // What follows would be requests that nobody limits.
         if ["h2c", "h2", "http", "tls"].iter().any(|risky| protocol.to_ascii_lowercase().starts_with(risky)) {
@@ -287,6 +296,20 @@ fn check(settings: &Settings) -> Result<Check, StartError> {
         StartError::Setting { setting: "name", reason }
     })?;
     Ok(Check { hops: Hops::new(protected), forwarding, upgrades: server.upgrades.clone() })
+}
+
+/// The field in which upstreams get a client's id.
+fn client_field(settings: &Settings) -> Result<Option<HeaderName>, StartError> {
+    let Some(name) = &settings.access.client_field else { return Ok(None) };
+    let wrong = |reason| StartError::Setting { setting: "client_field", reason };
+    let field = HeaderName::try_from(name.as_str())
+        .map_err(|_| wrong(format!("{name:?} is no name of a field; write it like X-Client")))?;
+    if !field.as_str().starts_with("x-") || field.as_str().starts_with("x-forwarded-") {
+        return Err(wrong(format!(
+            "{name} may mean something already; begin its name with X-, like X-Client"
+        )));
+    }
+    Ok(Some(field))
 }
 
 /// A name that no other proxy has.

@@ -49,6 +49,11 @@ pub(crate) fn query<'a>(uri: &'a Uri, name: &str) -> Extracted<'a> {
         .try_fold(None, |seen, (_, value)| one(seen, form_decode(value)))
 }
 
+/// Whether a pair of a query has this name.
+pub(super) fn is_named(text: &[u8], name: &str) -> bool {
+    form_decode(pair(text).0) == name.as_bytes()
+}
+
 /// The value of a cookie, without the quotes it may stand in (RFC 6265, section 4.1.1).
 pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Extracted<'a> {
     let lines = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);

@@ -11,6 +11,7 @@ mod network;
 mod peer;
 mod rejection;
 mod source;
+mod strip;
 mod value;
 
 #[cfg(test)]

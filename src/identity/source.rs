@@ -192,7 +192,7 @@ fn header_name(name: &str) -> Result<HeaderName, &'static str> {
 /// A source whose names are checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Identify {
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     refuse: bool,
     /// Whether whom it finds is looked up in the registry.
     pub(crate) registered: bool,
@@ -281,7 +281,7 @@ impl Identify {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Address(Prefixes),
     Peer(Prefixes),
     Bearer,
@@ -341,7 +341,7 @@ pub(crate) fn client_address(
 
 /// How many bits of an address are one client.
 #[derive(Debug, Clone, Copy)]
-struct Prefixes {
+pub(super) struct Prefixes {
     ipv4: u8,
     ipv6: u8,
 }
@@ -372,7 +372,7 @@ impl Prefixes {
 }
 
 #[derive(Clone)]
-struct Closure(Arc<dyn for<'a> Fn(RequestHead<'a>) -> Option<Identity<'a>> + Send + Sync>);
+pub(super) struct Closure(Arc<dyn for<'a> Fn(RequestHead<'a>) -> Option<Identity<'a>> + Send + Sync>);
 
 impl fmt::Debug for Closure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

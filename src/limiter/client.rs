@@ -1,9 +1,7 @@
 //! Charging without HTTP.
 
 use super::{Charging, Holding, Limiter};
-#[cfg(feature = "admin")]
-use crate::{ChargeError, ClientRecord};
-use crate::{Decision, Identity, Key, identity::ClientLabel, registry::Who};
+use crate::{ChargeError, ClientRecord, Decision, Identity, Key, identity::ClientLabel, registry::Who};
 use std::sync::Arc;
 
 /// One client of a limiter, to be charged by hand.
@@ -73,6 +71,29 @@ impl Client {
     /// Forgives everything that the client owes to the limits of a rule, but not what it shares with all clients.
     pub fn reset<'a>(&'a self, rule: &'a str) -> Charging<'a> {
         self.charge(rule).forgiving()
+    }
+
+    /// The client's record, disabled or not: nothing where there is no registry, or nothing by which to find anybody in it.
+    /// Nobody is created, and neither a fallback nor whom unknown clients share is theirs.
+    ///
+    /// # Errors
+    ///
+    /// If the registry does not know the client or its key, or cannot be asked.
+    pub async fn record(&self) -> Result<Option<Arc<ClientRecord>>, ChargeError> {
+        let Some(grants) = self.limiter.now().grants.clone() else { return Ok(None) };
+        let who = match self.who.as_deref() {
+            Some(Who::Nobody) | None => return Ok(None),
+            Some(who) => who.clone(),
+        };
+        if let Some(record) = grants.with(self.key, |granted| granted.record.clone()) {
+            return Ok(Some(record));
+        }
+        let looked = match grants.look_up(self.key, who, None) {
+            Ok(looked) => looked,
+            Err(lookup) => lookup.await.1,
+        };
+        let granted = looked.outcome.map_err(ChargeError::from)?;
+        Ok(looked.stored.then_some(granted.record))
     }
 
     /// The client's record, where there is a registry and it is one of its kind. It is only asked after, and not created.

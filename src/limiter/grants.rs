@@ -97,6 +97,8 @@ pub(crate) struct Lookup {
 pub(crate) struct Looked {
     pub(crate) outcome: Outcome,
     pub(crate) created: bool,
+    /// Whether it is a record that the registry has.
+    pub(crate) stored: bool,
 }
 
 impl Grants {
@@ -161,10 +163,11 @@ impl Grants {
             Ok(found) => {
                 let how = found.how;
                 let granted = self.granted(found);
-                if matches!(how, How::Known | How::Created) && granted.record.is_enabled() {
+                let stored = matches!(how, How::Known | How::Created);
+                if stored && granted.record.is_enabled() {
                     self.keep(key, granted.clone(), epoch);
                 }
-                Looked { outcome: Ok(granted), created: how == How::Created }
+                Looked { outcome: Ok(granted), created: how == How::Created, stored }
             }
             Err(missing) => {
                 let denied = match missing {
@@ -172,7 +175,7 @@ impl Grants {
                     Missing::MalformedId => Denied::Rejected(Rejection::MalformedClientId),
                     Missing::Registry(error) => Denied::Down(error.to_string()),
                 };
-                Looked { outcome: Err(denied), created: false }
+                Looked { outcome: Err(denied), created: false, stored: false }
             }
         }
     }

@@ -66,6 +66,7 @@ use crate::{
     policy::Compiled,
     store::Memory,
 };
+use http::{HeaderMap, Uri};
 use std::{
     fmt,
     net::IpAddr,
@@ -145,13 +146,19 @@ impl Limiter {
     ///
     /// If the request has come through fewer proxies than there have to be.
     pub fn client_address(&self, head: RequestHead<'_>) -> Result<Option<IpAddr>, Rejection> {
-        client_address(&head, self.inner.policy.proxies.as_ref())
+        client_address(&head, self.now().policy.proxies.as_ref())
     }
 
     /// The query parameters in which clients send API keys, for whoever writes queries to a log and must leave them out.
     pub fn key_parameters(&self) -> Vec<String> {
         let named = |source: &Identify| source.key_parameters().map(str::to_owned).collect::<Vec<_>>();
-        self.inner.policy.sources.iter().flat_map(named).collect()
+        self.now().policy.sources.iter().flat_map(named).collect()
+    }
+
+    /// Takes the credentials off that the policy knows clients by, for proxies whose upstreams shall not see them: bearer
+    /// tokens, and keys in fields, queries and cookies. What a closure goes by stays.
+    pub fn strip_credentials(&self, uri: &mut Uri, headers: &mut HeaderMap) {
+        self.now().policy.sources.iter().for_each(|source| source.strip(uri, headers));
     }
 
     /// A client, to charge it by hand: for each message of a WebSocket, say, or for what a query turned out to cost.
@@ -223,6 +230,18 @@ impl Limiter {
         drop(alone);
         self.inner.emit(&Event::ConcurrencyChanged { limit, old, new: max });
         Ok(old)
+    }
+
+    /// Whether all limits can be decided now, as far as is known: false while a store is down without which a limit
+    /// [refuses](crate::StoreDown::Deny). For load balancers that ask whether requests should come here.
+    pub fn is_ready(&self) -> bool {
+        let inner = self.now();
+        let Engine::Remote(remote) = &inner.engine else { return true };
+        let policy = &inner.policy;
+        let limits = policy.limits.iter().map(|limit| limit.store_down);
+        let concurrency =
+            policy.concurrency.iter().filter(|limit| !limit.per_instance).map(|limit| limit.store_down);
+        !limits.chain(concurrency).any(|without| without == crate::StoreDown::Deny) || remote.store.is_up()
     }
 
     /// How many clients and limits on concurrency (each limit of each client is one) have requests running or waiting.

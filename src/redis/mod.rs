@@ -239,6 +239,10 @@ impl Store for RedisStore {
         self.start(joining, runtime, member)
     }
 
+    fn is_up(&self) -> bool {
+        self.shared.link.wires().is_ok()
+    }
+
     fn instances(&self) -> u32 {
         self.shared.link.numbers.instances().max(1)
     }

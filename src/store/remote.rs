@@ -50,6 +50,11 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether it can be asked now, as far as is known. It must answer at once.
+    fn is_up(&self) -> bool {
+        true
+    }
+
     /// How many instances share it, this one among them. While it fails, each of them admits its part of what limits
     /// with [`StoreDown::Local`](crate::StoreDown::Local) do.
     fn instances(&self) -> u32 {

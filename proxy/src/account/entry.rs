@@ -1,6 +1,6 @@
 //! What one request came to.
 
-use super::{Accounts, line::Head};
+use super::{Accounts, line::Head, meters};
 use crate::fields::Peer;
 use http::{Extensions, Request, Response, StatusCode};
 use std::{
@@ -18,6 +18,8 @@ const CLIENT_LEFT: u16 = 499;
 pub(crate) struct Account {
     accounts: Arc<Accounts>,
     begun: Instant,
+    /// The number of its method, for the metrics.
+    method: usize,
     head: Option<Head>,
     sent: Arc<Sent>,
     answer: Option<Answer>,
@@ -88,7 +90,8 @@ impl Account {
         let sent = Arc::<Sent>::default();
         request.extensions_mut().insert(sent.clone());
         let accounts = accounts.clone();
-        Self { accounts, begun, head, sent, answer: None, bytes: 0, is_whole: false }
+        let method = meters::method(request.method());
+        Self { accounts, begun, method, head, sent, answer: None, bytes: 0, is_whole: false }
     }
 
     /// The head of the answer is there.
@@ -103,7 +106,7 @@ impl Account {
         self.is_whole |= is_end;
     }
 
-    fn result(&self) -> Outturn<'_> {
+    fn outturn(&self) -> Outturn<'_> {
         let now = Instant::now();
         let (at, admitted) = match self.sent.0.get() {
             Some((at, decision)) => (Some(*at), decision.as_deref()),
@@ -127,9 +130,13 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let Some(head) = self.head.take() else { return };
-        if let Some(sink) = &self.accounts.sink {
-            sink.push(&head.line(&self.result()));
+        let head = self.head.take();
+        let outturn = self.outturn();
+        if self.accounts.is_metered {
+            meters::count(self.method, &outturn);
+        }
+        if let (Some(sink), Some(head)) = (&self.accounts.sink, head) {
+            sink.push(&head.line(&outturn));
         }
     }
 }

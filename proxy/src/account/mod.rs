@@ -1,20 +1,21 @@
-//! What requests came to, for the access log.
+//! What requests came to, for the access log and the metrics.
 
 mod entry;
 mod escape;
 mod line;
+mod meters;
 mod redact;
 mod sink;
 
-use crate::settings::{LogFormat, LogSettings, LogTarget};
+use crate::{
+    metrics::{self, LINES_LOST},
+    settings::{LogFormat, LogSettings, LogTarget},
+};
 pub(crate) use entry::{Account, Sent};
 use redact::Redact;
 use sink::Sink;
 use std::io;
 use tidegate::Limiter;
-
-/// How many lines of the access log were lost.
-const LINES_LOST: &str = "tidegate_proxy_access_log_lost_total";
 
 /// Who is told what requests came to.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub(crate) struct Accounts {
     format: LogFormat,
     redact: Redact,
     sink: Option<Sink>,
+    is_metered: bool,
 }
 
 impl Accounts {
@@ -31,9 +33,13 @@ impl Accounts {
     ///
     /// If the access log's file cannot be opened.
     pub(crate) fn open(settings: &LogSettings, limiter: &Limiter) -> io::Result<Option<Self>> {
-        let Some(target) = &settings.access else { return Ok(None) };
-        let redact = Redact::new(settings.redact.iter().cloned().chain(limiter.key_parameters()));
-        Ok(Some(Self { format: settings.format, redact, sink: Some(Sink::open(target)?) }))
+        let is_metered = metrics::is_recorded();
+        if settings.access.is_none() && !is_metered {
+            return Ok(None);
+        }
+        let sink = settings.access.as_ref().map(Sink::open).transpose()?;
+        let redact = Redact::new(&settings.redact, Some(limiter.clone()));
+        Ok(Some(Self { format: settings.format, redact, sink, is_metered }))
     }
 
     /// Waits until all is written, though not for long.

@@ -2,6 +2,7 @@
 
 use percent_encoding::percent_decode;
 use std::borrow::Cow;
+use tidegate::Limiter;
 
 /// Parameters that usually are credentials, in lower case.
 const USUAL: [&str; 28] = [
@@ -43,13 +44,15 @@ const HIDDEN: &[u8] = b"***";
 pub(super) struct Redact {
     more: Vec<String>,
     is_all: bool,
+    /// Its policy takes keys from parameters, and another policy may from others.
+    limiter: Option<Limiter>,
 }
 
 impl Redact {
     /// The usual ones and these; `*` is all of them.
-    pub(super) fn new(more: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+    pub(super) fn new(more: impl IntoIterator<Item = impl AsRef<str>>, limiter: Option<Limiter>) -> Self {
         let more: Vec<_> = more.into_iter().map(|name| name.as_ref().to_lowercase()).collect();
-        Self { is_all: more.iter().any(|name| name == "*"), more }
+        Self { is_all: more.iter().any(|name| name == "*"), more, limiter }
     }
 
     /// A target, or an address with a query, as it may be written.
@@ -86,7 +89,12 @@ impl Redact {
         let name = twice.trim().to_lowercase();
         // `user[token]` and `user.token` are tokens too.
         let is_secret = |part: &str| USUAL.contains(&part) || self.more.iter().any(|more| more == part);
-        self.is_all || is_secret(&name) || name.split(['[', ']', '.']).any(is_secret)
+        let keys = self.limiter.as_ref().map(Limiter::key_parameters).unwrap_or_default();
+        let is_key = |key: &String| key.to_lowercase() == name;
+        self.is_all
+            || keys.iter().any(is_key)
+            || is_secret(&name)
+            || name.split(['[', ']', '.']).any(is_secret)
     }
 }
 
@@ -101,7 +109,7 @@ mod tests {
 
     #[test]
     fn values_of_credentials_are_hidden_however_they_are_written() {
-        let redact = Redact::new(["Tenant-Secret"]);
+        let redact = Redact::new(["Tenant-Secret"], None);
         for (target, told) in [
             ("/a", "/a"),
             ("/a?b=c", "/a?b=c"),
@@ -120,6 +128,6 @@ mod tests {
         ] {
             assert_eq!(redact.apply(target.as_bytes()), told.as_bytes(), "{target}");
         }
-        assert_eq!(&*Redact::new(["*"]).apply(b"/a?b=c&d=e"), b"/a?b=***&d=***");
+        assert_eq!(&*Redact::new(["*"], None).apply(b"/a?b=c&d=e"), b"/a?b=***&d=***");
     }
 }

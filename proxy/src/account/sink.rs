@@ -114,7 +114,7 @@ impl Shared {
             lines.clear();
             lines.shrink_to(KEPT);
             let lost_now = dropped + if failed.is_some() { count } else { 0 };
-            metrics::counter!(super::LINES_LOST).increment(lost_now);
+            ::metrics::counter!(super::LINES_LOST).increment(lost_now);
             lost += lost_now;
             if lost > 0 && complained.is_none_or(|last| last.elapsed() >= COMPLAIN) {
                 complained = Some(Instant::now());

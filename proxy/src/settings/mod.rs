@@ -1,10 +1,12 @@
 //! What the proxy can be told. Plain descriptions: mistakes in them are found when the server starts.
 
+mod access;
 mod listen;
 mod log;
 mod target;
 mod text;
 
+pub use access::{AccessSettings, Require};
 use ipnet::IpNet;
 pub use listen::Listen;
 pub use log::{LogFormat, LogSettings, LogTarget};
@@ -23,6 +25,9 @@ pub struct Settings {
     /// Where requests go: to the first whose host is named and whose path begins longest like theirs.
     #[serde(rename = "upstream")]
     pub upstreams: Vec<UpstreamSettings>,
+    /// Who gets through at all.
+    #[serde(default)]
+    pub access: AccessSettings,
     /// What is written of each request.
     #[serde(default)]
     pub log: LogSettings,
@@ -34,6 +39,7 @@ impl Settings {
         Self {
             server: ServerSettings::default(),
             upstreams: vec![UpstreamSettings::new(target)],
+            access: AccessSettings::default(),
             log: LogSettings::default(),
         }
     }
