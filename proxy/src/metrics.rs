@@ -58,3 +58,16 @@ pub(crate) fn handle() -> Result<&'static PrometheusHandle, String> {
     describe_counter!(LINES_LOST, Unit::Count, "lines of the access log that could not be written");
     Ok(RECORDED.get_or_init(|| handle))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_docs_have_all_of_them() {
+        let docs = include_str!("../../docs/proxy.md");
+        for name in [REQUESTS, REQUEST_SECONDS, UPSTREAM_SECONDS, LINES_LOST] {
+            assert!(docs.contains(&format!("| `{name}` |")), "{name}");
+        }
+    }
+}

@@ -8,8 +8,13 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Instant,
 };
+use tokio::io::AsyncWriteExt;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -119,6 +124,73 @@ async fn sigterm_ends_it_once_what_runs_is_answered() {
             break;
         }
     }
+    drop(client);
+    assert!(program.ends().success());
+}
+
+#[tokio::test]
+async fn under_load_sigterm_leaves_no_request_without_its_answer() {
+    let upstream = Upstream::ok().await;
+    let mut program = serve(&upstream, &["--limit", "1000000/second", "--threads", "2"]);
+    let address = program.address;
+    let answered = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = (0..40)
+        .map(|number| {
+            let answered = answered.clone();
+            tokio::spawn(async move {
+                // Until nobody listens any more.
+                while let Ok(mut client) = Client::try_connect(address).await {
+                    for request in 0..1 + number % 7 {
+                        let sent = client.stream.write_all(GET.as_bytes()).await;
+                        // The kernel resets connections that were made but not accepted when the socket is closed.
+                        if request == 0 && (sent.is_err() || client.is_reset().await) {
+                            return;
+                        }
+                        let answer = client.answer().await;
+                        assert_eq!(answer.text(), "ok");
+                        answered.fetch_add(1, SeqCst);
+                        if answer.field("connection") == Some("close") {
+                            break;
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    common::eventually("there is load", || answered.load(SeqCst) > 500).await;
+    program.signal("-TERM");
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert!(program.ends().success());
+}
+
+#[tokio::test]
+async fn operators_see_that_it_is_ready_and_then_that_it_stops() {
+    let upstream = Upstream::new(|mut exchange| async move { exchange.closed().await }).await;
+    let token = std::env::temp_dir().join(format!("tidegate-token-{}", std::process::id()));
+    std::fs::write(&token, "0123456789abcdef\n").unwrap();
+    let file = token.to_str().unwrap();
+    let mut program =
+        serve(&upstream, &["--limit", "9/second", "--admin", "127.0.0.1:0", "--admin-token-file", file]);
+    std::fs::remove_file(&token).unwrap();
+    let mut line = String::new();
+    program.errors.read_line(&mut line).unwrap();
+    let admin: SocketAddr = line.split("operators at http://").nth(1).unwrap().trim().parse().unwrap();
+    let get = |path: &'static str, fields: &'static str| async move {
+        let mut client = Client::connect(admin).await;
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
+        client.answer().await
+    };
+    assert_eq!(get("/readyz", "").await.status, 200);
+    assert_eq!(get("/metrics", "").await.status, 401);
+    let metrics = get("/metrics", "Authorization: Bearer 0123456789abcdef\r\n").await;
+    assert!(metrics.text().contains("tidegate_tracked"), "{}", metrics.text());
+    let mut client = Client::connect(program.address).await;
+    client.send(GET).await;
+    common::eventually("the request runs", || upstream.seen().contains("GET")).await;
+    program.signal("-TERM");
+    while get("/readyz", "").await.status != 503 {}
     drop(client);
     assert!(program.ends().success());
 }
