@@ -11,7 +11,7 @@
 
 use axum::{Router, routing::get};
 use std::{env, error::Error, net::SocketAddr, time::Duration};
-use tidegate::{Limit, Limiter, Policy, Quota, RedisStore, Rule, StoreDown};
+use tidegate::{Concurrency, Limit, Limiter, Policy, Quota, RedisStore, Rule, StoreDown};
 use tokio::{net::TcpListener, task::JoinSet};
 
 /// From a secret store in earnest: 16 random bytes, the same for all instances.
@@ -19,7 +19,10 @@ const SECRET: [u8; 16] = *b"not so secret...";
 
 fn limiter(url: &str) -> Result<Limiter, Box<dyn Error>> {
     let limit = Limit::per_client("api", Quota::per(10, Duration::from_secs(10)));
-    let policy = Policy::new().rule(Rule::new("api").limit(limit.store_down(StoreDown::Local)));
+    // Also together: no client has more than five requests running, on whichever servers.
+    let at_once = Concurrency::per_client("at-once", 5).store_down(StoreDown::Local);
+    let rule = Rule::new("api").limit(limit.store_down(StoreDown::Local)).concurrency(at_once);
+    let policy = Policy::new().rule(rule);
     let store = RedisStore::builder(url).build()?;
     Ok(Limiter::builder(policy).secret(SECRET).store(store).build()?)
 }
