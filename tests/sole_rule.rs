@@ -106,8 +106,12 @@ impl<A: App> Side<A> {
                 String::new()
             }
             Step::SetBack(by) => {
+                // Time goes on from where somebody last saw it, and a decision that is timed, as one in several is, looks
+                // more than once. So it is looked at before and after, for a client whom nobody blocks.
+                let look = || by_hand(named(9).peek("all"));
+                let before = look();
                 clock.set_back(millis(*by));
-                String::new()
+                before + &look()
             }
             Step::SetQuota(limit, quota) => format!("{:?}", limiter.set_quota(NAMES[*limit], *quota).ok()),
             Step::Charge(client, units) => by_hand(named(*client).charge("all").cost(*units)),
