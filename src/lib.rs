@@ -102,7 +102,9 @@ pub use error::{BuildError, Mistake, QuotaError};
 pub use event::{AdminAct, Event, Observe, Occasion};
 pub use identity::{Identity, PeerAddr, Rejection, RequestHead, Source, TrustedProxies};
 pub use key::Key;
-pub use layer::{ResponseFuture, Throttle, ThrottleBody, ThrottleLayer};
+pub use layer::{
+    Flow, Ongoing, ResponseFuture, Throttle, ThrottleBody, ThrottleLayer, UploadBody, UploadLayer, Uploads,
+};
 pub use limiter::{
     BanError, Banned, ChargeError, ChargeFuture, Charging, Client, Decision, Hold, HoldFuture, Holding,
     Limiter, LimiterBuilder, ListEntry,
@@ -120,7 +122,7 @@ pub use pace::{Backoff, Retry};
 #[cfg(feature = "scrape")]
 #[cfg_attr(docsrs, doc(cfg(feature = "scrape")))]
 pub use pace::{Scrape, ScrapeError};
-pub use policy::{Ban, Concurrency, Cost, Limit, Lists, Policy, Rule, Settle, StoreDown};
+pub use policy::{Ban, Bandwidth, Concurrency, Cost, Limit, Lists, Policy, Rule, Settle, StoreDown};
 pub use quota::{Quota, Rate};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]

@@ -1,7 +1,7 @@
 //! What one limit says.
 
 use crate::{Quota, Rate, Reading, live::QuotaCell};
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 /// One limit as a decision left it.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +26,8 @@ pub(crate) struct Words {
     pub(crate) policy: String,
     /// That quota as text.
     pub(crate) quota: String,
+    /// How many bytes a unit is, where the limit counts those.
+    pub(crate) grain: Option<NonZeroU32>,
 }
 
 impl Words {
@@ -63,6 +65,11 @@ impl<'a> LimitStatus<'a> {
     /// Debt, and whether the charge fits.
     pub const fn reading(&self) -> Reading {
         self.reading
+    }
+
+    /// How many bytes a unit is, where the limit counts those; see [`Bandwidth`](crate::Bandwidth).
+    pub fn grain(&self) -> Option<u32> {
+        self.words.grain.map(NonZeroU32::get)
     }
 
     /// The units that can be spent now.

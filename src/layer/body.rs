@@ -1,5 +1,9 @@
-use super::settle::Tail;
-use bytes::{Buf, Bytes};
+use super::{
+    flow::{Flow, Held},
+    ongoing::Ongoing,
+};
+use crate::policy::Direction;
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use std::{
@@ -21,8 +25,9 @@ pin_project! {
     #[derive(Debug)]
     enum Kind<B> {
         Inner { #[pin] body: B },
-        // Boxed, because few responses are followed and all have this size.
-        Followed { #[pin] body: B, tail: Box<Tail> },
+        // Boxed, because few responses are followed and all have this size. Nothing once it has ended, though it may not be
+        // dropped for a while.
+        Followed { #[pin] body: B, held: Option<Box<Held>> },
         Refusal { body: Bytes },
     }
 }
@@ -32,8 +37,9 @@ impl<B> ThrottleBody<B> {
         Self { kind: Kind::Inner { body } }
     }
 
-    pub(super) fn followed(body: B, tail: Tail) -> Self {
-        Self { kind: Kind::Followed { body, tail: Box::new(tail) } }
+    pub(super) fn followed(body: B, ongoing: Ongoing) -> Self {
+        let held = Held::new(Flow::new(ongoing, Direction::Down));
+        Self { kind: Kind::Followed { body, held: Some(Box::new(held)) } }
     }
 
     pub(super) const fn refusal(body: Bytes) -> Self {
@@ -54,11 +60,11 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
             KindProjection::Inner { body } => body.poll_frame(cx),
-            KindProjection::Followed { body, tail } => {
-                let frame = ready!(body.poll_frame(cx));
-                match &frame {
-                    Some(Ok(frame)) => tail.count(frame.data_ref().map_or(0, Buf::remaining)),
-                    Some(Err(_)) | None => tail.end(),
+            KindProjection::Followed { body, held } => {
+                let Some(following) = held else { return body.poll_frame(cx) };
+                let frame = ready!(following.poll_frame(body, cx));
+                if !matches!(frame, Some(Ok(_))) {
+                    *held = None;
                 }
                 Poll::Ready(frame)
             }
@@ -69,14 +75,18 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Inner { body } | Kind::Followed { body, .. } => body.is_end_stream(),
+            Kind::Inner { body } => body.is_end_stream(),
+            Kind::Followed { body, held } => {
+                body.is_end_stream() && held.as_ref().is_none_or(|held| held.is_empty())
+            }
             Kind::Refusal { body } => body.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Inner { body } | Kind::Followed { body, .. } => body.size_hint(),
+            Kind::Inner { body } | Kind::Followed { body, held: None } => body.size_hint(),
+            Kind::Followed { body, held: Some(held) } => held.size_hint(body.size_hint()),
             Kind::Refusal { body } => SizeHint::with_exact(body.len() as u64),
         }
     }

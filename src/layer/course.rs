@@ -2,7 +2,9 @@
 
 use super::{
     layer::Face,
-    settle::{After, settle},
+    meter::Meter,
+    ongoing::Ongoing,
+    settle::{After, Kept, settle},
 };
 use crate::{
     Decision, HeaderStyle, Reason, Refusal, RequestHead, StoreError,
@@ -149,7 +151,11 @@ impl Face {
         }
         let permits = charged.take_permits();
         let decision = Arc::new(Decision::new(inner.clone(), mem::take(charged)));
-        Course::Settle(After { face: self.clone(), decision, permits })
+        let kept = match self.expose_ongoing {
+            true => Kept::Ongoing(Ongoing::new(Meter::new(&decision), permits)),
+            false => Kept::Permits(permits),
+        };
+        Course::Settle(After { face: self.clone(), decision, kept })
     }
 
     /// Refuses a request that a limit does not admit.

@@ -1,11 +1,11 @@
-use super::Throttle;
+use super::{Throttle, UploadLayer};
 use crate::{
     Decision, HeaderStyle, Limiter, Reason, Refusal, RequestHead, limiter::Inner, response::AnswerStyle,
 };
 use bytes::Bytes;
 use http::Response;
 use std::sync::Arc;
-use tower_layer::Layer;
+use tower_layer::{Layer, Stack};
 
 /// Holds the requests to a service to a limiter's policy.
 ///
@@ -24,6 +24,7 @@ pub(super) struct Face {
     /// How limits and refusals are told, where that is not what the policy says.
     style: Option<AnswerStyle>,
     pub(super) expose_decision: bool,
+    pub(super) expose_ongoing: bool,
 }
 
 impl Face {
@@ -44,7 +45,7 @@ impl ThrottleLayer {
     /// The layer of a limiter, with the fields and refusals of its policy, until one of the methods below sets others: these
     /// stay, whatever policy follows.
     pub fn new(limiter: Limiter) -> Self {
-        Self { face: Arc::new(Face { limiter, style: None, expose_decision: false }) }
+        Self { face: Arc::new(Face { limiter, style: None, expose_decision: false, expose_ongoing: false }) }
     }
 
     /// The limiter.
@@ -84,6 +85,18 @@ impl ThrottleLayer {
         self.with(|face| face.expose_decision = true)
     }
 
+    /// Puts [`Ongoing`](crate::Ongoing) into the extensions of requests that hold permits or whose bytes count: for whoever
+    /// counts requests' bodies or upgraded connections.
+    pub fn expose_ongoing(self) -> Self {
+        self.with(|face| face.expose_ongoing = true)
+    }
+
+    /// The layer, and one inside that counts requests' bodies ([`Bandwidth::requests`](crate::Bandwidth::requests)). The
+    /// service gets them as [`UploadBody`](crate::UploadBody).
+    pub fn uploads(self) -> Stack<UploadLayer, Self> {
+        Stack::new(UploadLayer, self.expose_ongoing())
+    }
+
     /// The answer to a request whose charge by hand was refused: what the layer answers where it refuses itself.
     pub fn refuse(&self, decision: &Decision, head: RequestHead<'_>) -> Response<Bytes> {
         self.face.refuse(&decision.inner, Reason::Limited, Some(&decision.charged), head)
@@ -106,6 +119,9 @@ impl<S> Layer<S> for ThrottleLayer {
     type Service = Throttle<S>;
 
     fn layer(&self, inner: S) -> Throttle<S> {
+        if !self.face.expose_ongoing && self.face.limiter.now().policy.counts_uploads() {
+            tracing::warn!("a limit counts requests' bodies, and this layer does not; use `.uploads()`");
+        }
         Throttle::new(inner, self.face.clone())
     }
 }

@@ -158,7 +158,12 @@ impl Inner {
 impl CompiledLimit {
     #[inline(always)]
     pub(super) fn charge(&self, rate: Rate, place: Place, op: Op, shadow: bool) -> Charge {
-        Charge { place, limit: self.id, rate, max_debt: self.max_debt(rate.burst()), op, shadow }
+        let max_debt = self.max_debt(rate);
+        let rate = match op {
+            Op::Take(_) | Op::Peek(_) if self.settle.is_some() => self.taken_by(rate),
+            _ => rate,
+        };
+        Charge { place, limit: self.id, rate, max_debt, op, shadow }
     }
 
     /// A charge at the place of a former one, which may owe no less than that one.

@@ -1,6 +1,6 @@
 use super::{
     Engine, Grants, Inner, Limiter, Remote, Succession,
-    room::{DEFAULT_CLIENTS, memory, missing_registry, permits},
+    room::{DEFAULT_CLIENTS, memory, missing_registry, missing_timer, permits},
     timer::{Sleep, Timer},
 };
 use crate::{
@@ -175,6 +175,7 @@ impl LimiterBuilder {
         let keys = keys.with_former(self.former.map(Keys::new));
         let policy = Compiled::new(&self.policy, None, &keys, self.store.is_none(), &mut mistakes);
         let permits = permits(&policy, None, self.timer.is_some(), (self.holders, self.waiters));
+        mistakes.extend(missing_timer(&policy, self.timer.is_some()));
         let office = self.clients.map(|clients| {
             let clients = self.clock.iter().fold(clients, |clients, clock| clients.clock(clock.clone()));
             Office::new(clients, &mut mistakes)

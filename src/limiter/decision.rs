@@ -139,7 +139,7 @@ pub(crate) fn statuses<'a>(asked: &[Asked], inner: &'a Inner) -> SmallVec<[Limit
             if let Some(same) =
                 statuses.last_mut().filter(|same| same.reading.tightness() < reading.tightness())
             {
-                (same.rate, same.reading) = (charge.rate, *reading);
+                (same.rate, same.reading) = (inner.policy.limits[*limit].told_by(charge.rate), *reading);
             }
             continue;
         }
@@ -149,7 +149,7 @@ pub(crate) fn statuses<'a>(asked: &[Asked], inner: &'a Inner) -> SmallVec<[Limit
             words: &limit.words,
             quota: &limit.quota,
             own: limit.has_other_rate(charge.rate),
-            rate: charge.rate,
+            rate: limit.told_by(charge.rate),
             reading: *reading,
             shadow: charge.shadow,
         });
@@ -278,16 +278,18 @@ impl Decision {
     }
 
     /// The rate of a limit that is in force now for whom it was charged; `charged` is the one that was in force then.
-    fn rate(&self, limit: usize, charged: Rate) -> Rate {
+    pub(super) fn rate(&self, limit: usize, charged: Rate) -> Rate {
         let compiled = &self.inner.policy.limits[limit];
         match compiled.granted {
             None => compiled.quota.rate(),
-            Some(_) => self.inner.granted_rate(&self.charged, limit).unwrap_or(charged),
+            Some(_) => {
+                self.inner.granted_rate(&self.charged, limit).unwrap_or_else(|| compiled.told_by(charged))
+            }
         }
     }
 
     /// Another charge at the same place, at the rate that is in force now.
-    fn charge(&self, number: usize, op: Op) -> Asked {
+    pub(super) fn charge(&self, number: usize, op: Op) -> Asked {
         let Asked { limit, charge, .. } = self.charged.asked[number];
         let rate = self.rate(limit, charge.rate);
         Asked::new(limit, self.inner.policy.limits[limit].charge_again(rate, charge, op))

@@ -201,7 +201,7 @@ impl Charged {
             let compiled = &inner.policy.limits[limit];
             let rate = match compiled.granted {
                 None => compiled.quota.rate(),
-                Some(_) => inner.granted_rate(self, limit).unwrap_or(charge.rate),
+                Some(_) => inner.granted_rate(self, limit).unwrap_or_else(|| compiled.told_by(charge.rate)),
             };
             self.asked[number].charge = compiled.charge_again(rate, charge, charge.op);
         }

@@ -103,6 +103,19 @@ impl Engine {
         }
     }
 
+    /// Decides a list of charges and writes down when, or answers with what is to be waited for.
+    pub(super) fn begin(&self, asked: &mut [Asked], at: &mut u64) -> Option<StoreFuture> {
+        match self {
+            Self::Memory(memory) => {
+                *at = memory.charge(asked).0;
+                None
+            }
+            Self::Remote(remote) => {
+                Some(remote.store.charge(asked.iter().map(|asked| asked.charge).collect()))
+            }
+        }
+    }
+
     /// Gives back or adds, and answers with what the limits say then where that takes no waiting.
     pub(crate) fn settle(&self, mut asked: SmallVec<[Asked; 4]>) -> Option<SmallVec<[Asked; 4]>> {
         match self {

@@ -28,6 +28,7 @@ mod pacing;
 mod readers;
 mod rejected;
 mod report;
+mod reserve;
 mod room;
 mod sole;
 mod succession;
@@ -50,8 +51,10 @@ pub use hold::{Hold, HoldFuture, Holding};
 pub use lists::ListEntry;
 #[cfg(feature = "pace")]
 pub(crate) use pacing::{Barred, Paced, Question, Slowness};
+pub(crate) use reserve::{Reservation, Turn};
 pub(crate) use sole::Sure;
 use succession::Succession;
+pub(crate) use timer::Sleep;
 
 #[cfg(feature = "metrics")]
 use crate::observe::LimiterGauges;

@@ -14,6 +14,16 @@ pub(super) const DEFAULT_CLIENTS: usize = 1 << 17;
 /// More would be gigabytes.
 const MOST_PERMITS: usize = 1 << 24;
 
+/// That bodies wait, and nothing tells when they have waited long enough.
+pub(super) fn missing_timer(policy: &Compiled, has_timer: bool) -> Option<Mistake> {
+    let limit = policy.limits.iter().find(|limit| limit.paced().is_some() && !has_timer)?;
+    let reason = format!(
+        "bodies wait under {:?}, and nothing tells when they have waited long enough; build with `.timer(tokio::time::sleep)` or that of another runtime",
+        limit.words.name
+    );
+    Some(Mistake::Setting { setting: "timer", reason })
+}
+
 /// That clients are looked up, and there is nowhere to look.
 pub(super) fn missing_registry(policy: &Compiled, has_registry: bool) -> Option<Mistake> {
     let reason = "a source is registered, and there is no registry; set one with `.clients(..)`".to_owned();

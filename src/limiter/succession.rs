@@ -6,7 +6,7 @@
 
 use super::{
     Grants, Inner, Limiter,
-    room::{DEFAULT_CLIENTS, missing_registry, permits},
+    room::{DEFAULT_CLIENTS, missing_registry, missing_timer, permits},
 };
 use crate::{
     BuildError, Mistake, Policy, ban::Bans, event::Event, observe::Meters, policy::Compiled, store::Memory,
@@ -101,6 +101,7 @@ impl Inner {
         let policy = Compiled::new(policy, Some(&self.policy), &self.keys, is_grouped, &mut mistakes);
         mistakes.extend(self.changed_lease(&policy));
         mistakes.extend(missing_registry(&policy, self.grants.is_some()));
+        mistakes.extend(missing_timer(&policy, self.timer.is_some()));
         let engine = self.engine.handed_on(&policy).map_err(|mistake| mistakes.push(mistake));
         let permits = permits(&policy, self.permits.as_ref(), self.timer.is_some(), self.room)
             .map_err(|mistake| mistakes.push(mistake));

@@ -8,7 +8,7 @@ use layout::{Layout, place_of};
 pub(crate) use limit::{CompiledLimit, Scope};
 
 use super::{
-    Ban, CompiledConcurrency, Concurrency, Limit, Policy, Rule, Settle, Shares, Sole,
+    Ban, CompiledConcurrency, Concurrency, Direction, Limit, Policy, Rule, Settle, Shares, Sole,
     cost::{CostKind, Settlement, UnitCost, header_name},
     lists::{Both, LiveLists},
     matcher::{Matcher, Templates},
@@ -127,6 +127,15 @@ impl Compiled {
         let whole = first == rule.limits.start && limits.eq(first + 1..rule.limits.end);
         let told = whole && self.limits[rule.limits.clone()].iter().all(|limit| limit.quota.is_unchanged());
         rule.policy.as_ref().filter(|_| told)
+    }
+
+    /// Whether any limit counts requests' bodies.
+    pub(crate) fn counts_uploads(&self) -> bool {
+        self.has_settlements
+            && self.limits.iter().any(|limit| match &limit.settle {
+                Some(Settlement::Bytes(metering)) => metering.counts(Direction::Up),
+                _ => false,
+            })
     }
 
     pub(crate) fn limit(&self, name: &str) -> Option<&CompiledLimit> {
@@ -268,6 +277,10 @@ impl Compiler<'_> {
             Ok(rate) => rate,
             Err(mistake) => return self.mistakes.push(mistake),
         };
+        let grain = match &settle {
+            Some(Settlement::Bytes(metering)) => Some(metering.grain),
+            _ => None,
+        };
         let Some(scope) = self.scope(limit.shares, &limit.name) else { return };
         let quota = match self.former.and_then(|former| former.limit(&limit.name)) {
             Some(former) => {
@@ -280,7 +293,7 @@ impl Compiler<'_> {
         let charge = Charge { place, limit: id, rate, max_debt: 0, op, shadow: rule.shadow };
         let compiled = CompiledLimit {
             ready: Ready::new(charge),
-            words: response::words(&limit.name, limit.quota, rate),
+            words: response::words(&limit.name, limit.quota, rate, grain),
             rule: number,
             quota,
             id,

@@ -1,8 +1,9 @@
 //! How many units a request takes, before and after its answer is known.
 
+use super::{Bandwidth, bandwidth::Metering};
 use crate::{RequestHead, identity::Networks};
 use http::{HeaderMap, HeaderName, StatusCode};
-use std::{borrow::Cow, fmt, net::IpAddr, num::NonZeroU32, ops::RangeInclusive, sync::Arc};
+use std::{borrow::Cow, fmt, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
 /// How many units a request takes on the way in.
 ///
@@ -101,11 +102,8 @@ pub struct Settle(pub(super) Result<Settlement, Cow<'static, str>>);
 pub(crate) enum Settlement {
     Count(Arc<dyn Fn(StatusCode) -> bool + Send + Sync>),
     Header(HeaderName),
-    BodyBytes(Grain),
+    Bytes(Metering),
 }
-
-/// How many bytes are one unit.
-pub(crate) type Grain = NonZeroU32;
 
 impl Settle {
     /// Only responses with these statuses count; the others get their units back.
@@ -127,16 +125,9 @@ impl Settle {
         Self(header_name(&name.into()).map(Settlement::Header).map_err(Cow::Owned))
     }
 
-    /// The bytes of the response's body count, in grains of `grain` bytes (at least 1), the last one rounded up.
-    ///
-    /// The units taken on the way in are the first grains. Those that follow are added as debt while the body is being
-    /// sent, so the next request finds them; no body is ever cut off. Choose the grain so that the bandwidth stays
-    /// below the 10,000,000 units a second that a quota can count.
-    pub const fn body_bytes(grain: u32) -> Self {
-        Self(match Grain::new(grain) {
-            Some(grain) => Ok(Settlement::BodyBytes(grain)),
-            None => Err(Cow::Borrowed("a grain of 0 bytes; use at least 1, such as 1024")),
-        })
+    /// The bytes of the response's body count, in grains of `grain` bytes: the same as [`Bandwidth::responses`].
+    pub fn body_bytes(grain: u32) -> Self {
+        Bandwidth::responses(grain).into()
     }
 }
 
@@ -145,7 +136,7 @@ impl fmt::Debug for Settle {
         match &self.0 {
             Ok(Settlement::Count(_)) => f.write_str("Settle::count(..)"),
             Ok(Settlement::Header(name)) => write!(f, "Settle::header({name:?})"),
-            Ok(Settlement::BodyBytes(grain)) => write!(f, "Settle::body_bytes({grain})"),
+            Ok(Settlement::Bytes(metering)) => write!(f, "Settle({metering:?})"),
             Err(reason) => write!(f, "Settle({reason})"),
         }
     }

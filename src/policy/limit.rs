@@ -74,8 +74,8 @@ impl Limit {
 
     /// What the response makes of that.
     #[must_use]
-    pub fn settle(mut self, settle: Settle) -> Self {
-        self.settle = Some(settle);
+    pub fn settle(mut self, settle: impl Into<Settle>) -> Self {
+        self.settle = Some(settle.into());
         self
     }
 
@@ -106,7 +106,8 @@ impl Limit {
     /// The units beyond the burst that a response may add as debt; as many as the burst unless set.
     ///
     /// A client in debt is refused until it is below the burst again. What goes beyond the bound is forgiven, so set it no
-    /// lower than one response can add.
+    /// lower than one response can add. Where bodies wait ([`Bandwidth::pace`](crate::Bandwidth::pace)), what may wait is the
+    /// bound, and this means nothing.
     #[must_use]
     pub const fn max_debt(mut self, units: u32) -> Self {
         self.max_debt = Some(units);

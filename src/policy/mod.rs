@@ -5,6 +5,7 @@
 //! A rule that rejects a request charges nothing itself, and the others apply all the same.
 
 mod ban;
+mod bandwidth;
 mod compile;
 mod concurrency;
 mod cost;
@@ -21,12 +22,14 @@ use crate::{
 };
 
 pub use ban::Ban;
+pub use bandwidth::Bandwidth;
+pub(crate) use bandwidth::{Direction, Metering};
 use bytes::Bytes;
 pub(crate) use compile::{Compiled, CompiledLimit, CompiledRule, Scope};
 pub(crate) use concurrency::CompiledConcurrency;
 pub use concurrency::Concurrency;
 pub use cost::{Cost, Settle};
-pub(crate) use cost::{Grain, Settlement, UnitCost, whole_number};
+pub(crate) use cost::{Settlement, UnitCost, whole_number};
 use http::{Method, Response};
 pub use limit::Limit;
 pub(crate) use limit::Shares;

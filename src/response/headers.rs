@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use std::{
     cmp::Reverse,
     collections::BTreeSet,
+    num::NonZeroU32,
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -101,12 +102,12 @@ pub(crate) fn quoted(name: &str) -> String {
 }
 
 /// A limit and the quota that it is built with, in words.
-pub(crate) fn words(name: &str, quota: Quota, rate: Rate) -> Words {
+pub(crate) fn words(name: &str, quota: Quota, rate: Rate, grain: Option<NonZeroU32>) -> Words {
     let quoted = quoted(name);
     let mut policy = Value::new();
-    push_policy(&mut policy, &quoted, quota, rate);
+    push_policy(&mut policy, &quoted, quota, rate, grain);
     let policy = String::from_utf8_lossy(policy.as_bytes()).into_owned();
-    Words { name: name.to_owned(), quoted, policy, quota: quota.to_string() }
+    Words { name: name.to_owned(), quoted, policy, quota: quota.to_string(), grain }
 }
 
 /// A header value that answers can share without counting how many do: a count would be written by all processors, for
@@ -149,7 +150,10 @@ impl Fields {
         let policies = policies.cloned().or_else(|| {
             list(statuses, |out, status| match status.told() {
                 Some(words) => out.push(words.policy.as_bytes()),
-                None => push_policy(out, &status.words.quoted, status.quota(), status.rate),
+                None => {
+                    let Words { quoted, grain, .. } = status.words;
+                    push_policy(out, quoted, status.quota(), status.rate, *grain);
+                }
             })
         });
         Self { policies, limits: list(statuses, push_status) }
@@ -165,7 +169,7 @@ impl Fields {
             if !out.is_empty() {
                 out.push(b", ");
             }
-            push_reading(&mut out, quoted, rate, reading);
+            push_reading(&mut out, quoted, rate, reading, None);
         }
         Self { policies: policies.cloned(), limits: HeaderValue::from_bytes(out.as_bytes()).ok() }
     }
@@ -225,25 +229,36 @@ fn join(
     HeaderValue::from_bytes(out.as_bytes()).ok()
 }
 
-fn push_policy(out: &mut Value, quoted: &str, quota: Quota, rate: Rate) {
+fn push_policy(out: &mut Value, quoted: &str, quota: Quota, rate: Rate, grain: Option<NonZeroU32>) {
     let (quota, window) = window(quota, rate);
     out.push(quoted.as_bytes());
     out.push(b";q=");
-    out.push_number(quota);
+    out.push_number(told(quota, grain));
     out.push(b";w=");
     out.push_number(window);
+    if grain.is_some() {
+        out.push(b";qu=\"content-bytes\"");
+    }
+}
+
+/// Units as clients are told them: as bytes where they are grains, as far as an integer of a structured field goes.
+fn told(units: u64, grain: Option<NonZeroU32>) -> u64 {
+    match grain {
+        None => units,
+        Some(grain) => units.saturating_mul(grain.get().into()).min(999_999_999_999_999),
+    }
 }
 
 fn push_status(out: &mut Value, status: &LimitStatus<'_>) {
-    push_reading(out, &status.words.quoted, status.rate, status.reading);
+    push_reading(out, &status.words.quoted, status.rate, status.reading, status.words.grain);
 }
 
 #[inline]
-fn push_reading(out: &mut Value, quoted: &str, rate: Rate, reading: Reading) {
+fn push_reading(out: &mut Value, quoted: &str, rate: Rate, reading: Reading, grain: Option<NonZeroU32>) {
     out.push(quoted.as_bytes());
     out.push(b";r=");
     let (remaining, next) = reading.levels(rate);
-    out.push_number(remaining.into());
+    out.push_number(told(remaining.into(), grain));
     if let Some(nanos) = next {
         out.push(b";t=");
         out.push_number(nanos.div_ceil(SECOND_NS as u64));
@@ -252,7 +267,7 @@ fn push_reading(out: &mut Value, quoted: &str, rate: Rate, reading: Reading) {
 
 fn push_window(out: &mut Value, status: &LimitStatus<'_>) {
     let (quota, window) = window(status.quota(), status.rate);
-    out.push_number(quota);
+    out.push_number(told(quota, status.words.grain));
     out.push(b";w=");
     out.push_number(window);
 }
@@ -309,7 +324,8 @@ fn write_tightest(
     now: impl FnOnce() -> SystemTime,
     headers: &mut HeaderMap,
 ) {
-    let (limit, remaining) = (status.rate.burst().get(), status.remaining());
+    let units = |units: u32| told(units.into(), status.words.grain);
+    let (limit, remaining) = (units(status.rate.burst().get()), units(status.remaining()));
     let reset = whole_seconds(match style {
         HeaderStyle::XRateLimitEpoch => {
             now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(reset_after(status))
@@ -322,17 +338,15 @@ fn write_tightest(
         _ => &X,
     };
     if !keeps(headers, remaining_field, remaining) {
-        let _ = headers.try_insert(limit_field, number(limit.into()));
-        let _ = headers.try_insert(remaining_field, number(remaining.into()));
+        let _ = headers.try_insert(limit_field, number(limit));
+        let _ = headers.try_insert(remaining_field, number(remaining));
         let _ = headers.try_insert(reset_field, number(reset));
     }
 }
 
-fn write_joined(limit: u32, remaining: u32, reset: u64, headers: &mut HeaderMap) {
+fn write_joined(limit: u64, remaining: u64, reset: u64, headers: &mut HeaderMap) {
     let mut out = Value::new();
-    for (piece, number) in
-        [(&b"limit="[..], limit.into()), (b", remaining=", remaining.into()), (b", reset=", reset)]
-    {
+    for (piece, number) in [(&b"limit="[..], limit), (b", remaining=", remaining), (b", reset=", reset)] {
         out.push(piece);
         out.push_number(number);
     }
@@ -345,10 +359,10 @@ fn write_joined(limit: u32, remaining: u32, reset: u64, headers: &mut HeaderMap)
 }
 
 /// Whether the wrapped service says something in `field` that may not be replaced: fewer units, or what we cannot read.
-fn keeps(headers: &HeaderMap, field: &HeaderName, remaining: u32) -> bool {
+fn keeps(headers: &HeaderMap, field: &HeaderName, remaining: u64) -> bool {
     let Some(value) = headers.get(field) else { return false };
     let text = value.to_str().unwrap_or_default();
     let number = text.split_once("remaining=").map_or(text, |(_, number)| number);
     let number = number.split(',').next().unwrap_or_default().trim().parse::<u64>();
-    number.map_or(true, |theirs| theirs <= remaining.into())
+    number.map_or(true, |theirs| theirs <= remaining)
 }

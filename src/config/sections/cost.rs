@@ -1,7 +1,7 @@
 //! What a request costs, before and after its answer is known.
 
-use super::super::kinds::{Grain, Header, Network, Statuses};
-use crate::{Cost, RequestHead, Settle};
+use super::super::kinds::{Grain, Header, Network, Period, Statuses};
+use crate::{Bandwidth, Cost, RequestHead, Settle};
 use http::{StatusCode, header::CONTENT_LENGTH};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -101,6 +101,47 @@ pub(in super::super) enum SettleSection {
     /// The bytes of the response's body count, in grains of so many, from 1 byte to 4 GiB; those that follow the units taken on
     /// the way in are added as debt while they are sent.
     BodyBytes(Grain),
+    /// The bytes of bodies count, of requests, of responses or of both together, and bodies may be made to wait.
+    Bandwidth(BandwidthSection),
+}
+
+/// What of bodies counts.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct BandwidthSection {
+    /// How many bytes are one unit, the last one begun counting whole; from 1 byte to 4 GiB.
+    grain: Grain,
+    /// Whose bodies count.
+    #[serde(default)]
+    of: Bodies,
+    /// Bodies wait until the quota has room for them, at most this long in the queue, and new requests are refused where it is
+    /// full. Unless set, no body waits, and what is beyond the burst is added as debt, which refuses the next request.
+    pace: Option<Period>,
+}
+
+/// Whose bodies count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Bodies {
+    /// Those of requests and of responses, unless set.
+    #[default]
+    Both,
+    /// Those of requests.
+    Requests,
+    /// Those of responses.
+    Responses,
+}
+
+impl BandwidthSection {
+    fn build(&self) -> Bandwidth {
+        let grain = self.grain.0;
+        let bandwidth = match self.of {
+            Bodies::Both => Bandwidth::both(grain),
+            Bodies::Requests => Bandwidth::requests(grain),
+            Bodies::Responses => Bandwidth::responses(grain),
+        };
+        self.pace.into_iter().fold(bandwidth, |bandwidth, longest| bandwidth.pace(longest.0))
+    }
 }
 
 impl SettleSection {
@@ -110,6 +151,7 @@ impl SettleSection {
             Self::Refund(statuses) => Settle::refund(among(statuses)),
             Self::Header(name) => Settle::header(name.as_str()),
             Self::BodyBytes(Grain(grain)) => Settle::body_bytes(*grain),
+            Self::Bandwidth(bandwidth) => bandwidth.build().into(),
         }
     }
 }

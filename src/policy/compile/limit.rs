@@ -4,7 +4,7 @@ use super::checked_rate;
 use crate::{
     Key, Mistake, Quota, Rate,
     live::QuotaCell,
-    policy::{Settlement, StoreDown, UnitCost},
+    policy::{Metering, Settlement, StoreDown, UnitCost},
     status::Words,
     store::{Place, Ready},
 };
@@ -44,11 +44,42 @@ impl CompiledLimit {
 
     /// Whether a client was granted another rate than the limit's.
     pub(crate) fn has_other_rate(&self, rate: Rate) -> bool {
-        self.granted.is_some() && rate != self.quota.rate()
+        self.granted.is_some() && self.told_by(rate) != self.quota.rate()
     }
 
-    pub(crate) fn max_debt(&self, burst: NonZeroU32) -> u32 {
-        if self.settle.is_some() { self.max_debt.unwrap_or(burst.get()) } else { 0 }
+    pub(crate) fn max_debt(&self, rate: Rate) -> u32 {
+        match &self.settle {
+            None => 0,
+            Some(Settlement::Bytes(metering)) if metering.pace.is_some() => metering.room(rate),
+            Some(_) => self.max_debt.unwrap_or(rate.burst().get()),
+        }
+    }
+
+    /// What of bodies it makes wait, if it does.
+    pub(crate) fn paced(&self) -> Option<&Metering> {
+        match &self.settle {
+            Some(Settlement::Bytes(metering)) if metering.pace.is_some() => Some(metering),
+            _ => None,
+        }
+    }
+
+    /// The rate by which units are taken: where bodies wait, those that wait have room beyond the burst.
+    pub(crate) fn taken_by(&self, rate: Rate) -> Rate {
+        match self.paced() {
+            None => rate,
+            Some(metering) => Rate::new(rate.interval_ns(), rate.burst().saturating_add(metering.room(rate))),
+        }
+    }
+
+    /// The rate of which [`taken_by`](Self::taken_by) made this one.
+    pub(crate) fn told_by(&self, taken: Rate) -> Rate {
+        match self.paced() {
+            None => taken,
+            Some(metering) => {
+                let burst = taken.burst().get().saturating_sub(metering.room(taken));
+                Rate::new(taken.interval_ns(), NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN))
+            }
+        }
     }
 }
 

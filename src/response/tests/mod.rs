@@ -20,8 +20,10 @@ const SECOND: u64 = 1_000_000_000;
 const QUOTA: Quota = Quota::per(100, Duration::from_secs(60));
 
 fn status(limit: &str, rate: Rate, reading: Reading) -> LimitStatus<'static> {
-    let (words, quota) =
-        (Box::leak(Box::new(words(limit, QUOTA, rate))), Box::leak(Box::new(QuotaCell::new(QUOTA, rate))));
+    let (words, quota) = (
+        Box::leak(Box::new(words(limit, QUOTA, rate, None))),
+        Box::leak(Box::new(QuotaCell::new(QUOTA, rate))),
+    );
     LimitStatus { rule: "rule", words, quota, rate, reading, shadow: false, own: false }
 }
 
