@@ -6,7 +6,7 @@ use crate::{
     fields::{Hops, Peer},
     problem::Problem,
     routes::Routes,
-    tunnel,
+    tunnel::{self, Ends},
     upload::{Progress, Stage, Upload},
     upstream::{Answered, Upstream, is_bodiless},
 };
@@ -17,7 +17,7 @@ use http::{
 };
 use hyper::upgrade::OnUpgrade;
 use std::{sync::Arc, time::Duration};
-use tidegate::{Limiter, RequestHead};
+use tidegate::{Limiter, Ongoing, RequestHead};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// What a worker forwards with.
@@ -44,6 +44,8 @@ pub(crate) struct Client {
 struct Upgrade {
     protocol: HeaderValue,
     client: OnUpgrade,
+    /// What it holds and is counted by until its end.
+    ongoing: Option<Ongoing>,
 }
 
 impl Forwarder {
@@ -70,16 +72,20 @@ impl Forwarder {
         let upstream = self.upstream(head);
         let pauses = upstream.and_then(Upstream::pauses);
         let waits = pauses.and_then(|pauses| Some((pauses, self.limiter.identify(head).ok()?.key())));
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, mut body) = request.into_parts();
         let can_upgrade = progress.is_none() && upstream.is_some_and(Upstream::has_upgrades);
         let protocol = self.check.admit(&client.peer, &mut parts, can_upgrade)?;
         let upstream = upstream.ok_or(Problem::NoUpstream)?;
         if let Some((status, secs)) = waits.and_then(|(pauses, key)| pauses.find(key)) {
             return Err(Problem::Paused(status, secs));
         }
+        let ongoing = parts.extensions.remove::<Ongoing>();
+        if let Some(flow) = ongoing.as_ref().and_then(Ongoing::up) {
+            body.go_through(flow);
+        }
         // hyper attaches that to whatever could be one.
         let upgrade = match (protocol, parts.extensions.remove::<OnUpgrade>()) {
-            (Some(protocol), Some(client)) => Some(Upgrade { protocol, client }),
+            (Some(protocol), Some(client)) => Some(Upgrade { protocol, client, ongoing }),
             _ => None,
         };
         // They were for the layer.
@@ -120,7 +126,8 @@ impl Forwarder {
             let (upgrade, (stream, early, place)) =
                 upgrade.zip(link.and_then(|link| link.upgraded())).ok_or(Problem::BadAnswer)?;
             let places = (client.place.clone(), place);
-            tunnel::spawn(upgrade.client, stream, early, self.upgraded_span, places);
+            let ends = Ends { client: upgrade.client, upstream: stream, early, ongoing: upgrade.ongoing };
+            tunnel::spawn(ends, self.upgraded_span, places);
             self.check.hops.strip_answer(&mut parts.headers);
             parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             parts.headers.insert(UPGRADE, upgrade.protocol);

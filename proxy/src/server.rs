@@ -149,7 +149,7 @@ impl Server {
             };
             let host = Host {
                 settings: server.clone(),
-                layer: layer.clone(),
+                layer: layer.clone().expose_ongoing(),
                 forwarder: Arc::new(forwarder),
                 stop: stop.clone(),
                 certificate: certificate.clone(),

@@ -14,6 +14,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
+use tidegate::{Flow, UploadBody};
 
 /// The body of a request. It ends with an error where it is too large, or its client too slow.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(crate) struct Upload {
 
 #[derive(Debug)]
 struct Coming {
-    incoming: Incoming,
+    incoming: UploadBody<Incoming>,
     left: u64,
     patience: Patience,
     progress: Arc<Progress>,
@@ -80,7 +81,7 @@ impl Upload {
         let progress = Arc::new(Progress::default());
         Self {
             coming: Some(Box::new(Coming {
-                incoming,
+                incoming: UploadBody::new(incoming, None),
                 left: most,
                 patience: Patience::new(patience),
                 progress,
@@ -90,6 +91,13 @@ impl Upload {
 
     pub(crate) const fn empty() -> Self {
         Self { coming: None }
+    }
+
+    /// Lets its bytes go through a flow, which may make them wait.
+    pub(crate) fn go_through(&mut self, flow: Flow) {
+        if let Some(coming) = &mut self.coming {
+            coming.incoming.go_through(flow);
+        }
     }
 
     /// What it has come to; nothing where the request has no body.
@@ -107,6 +115,12 @@ impl Coming {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => frame,
+            // It is not the client that is slow then, nor the upstream.
+            Poll::Pending if self.incoming.is_waiting() => {
+                self.progress.set(Stage::Awaited);
+                self.patience.renew();
+                return Poll::Pending;
+            }
             Poll::Pending => {
                 if self.progress.stage() != Stage::Awaited {
                     self.progress.set(Stage::Awaited);

@@ -71,6 +71,11 @@ impl<B> UploadBody<B> {
         Self { body, held: flow.map(|flow| Box::new(Held::new(flow))) }
     }
 
+    /// Lets the bytes that are still to come go through a flow.
+    pub fn go_through(&mut self, flow: Flow) {
+        self.held = Some(Box::new(Held::new(flow)));
+    }
+
     /// The body as it comes.
     pub const fn get_ref(&self) -> &B {
         &self.body

@@ -131,11 +131,8 @@ impl Compiled {
 
     /// Whether any limit counts requests' bodies.
     pub(crate) fn counts_uploads(&self) -> bool {
-        self.has_settlements
-            && self.limits.iter().any(|limit| match &limit.settle {
-                Some(Settlement::Bytes(metering)) => metering.counts(Direction::Up),
-                _ => false,
-            })
+        let metering = |limit: &CompiledLimit| limit.settle.as_ref()?.metering().copied();
+        self.limits.iter().filter_map(metering).any(|metering| metering.counts(Direction::Up))
     }
 
     pub(crate) fn limit(&self, name: &str) -> Option<&CompiledLimit> {
@@ -277,10 +274,7 @@ impl Compiler<'_> {
             Ok(rate) => rate,
             Err(mistake) => return self.mistakes.push(mistake),
         };
-        let grain = match &settle {
-            Some(Settlement::Bytes(metering)) => Some(metering.grain),
-            _ => None,
-        };
+        let grain = settle.as_ref().and_then(Settlement::metering).map(|metering| metering.grain);
         let Some(scope) = self.scope(limit.shares, &limit.name) else { return };
         let quota = match self.former.and_then(|former| former.limit(&limit.name)) {
             Some(former) => {

@@ -105,6 +105,16 @@ pub(crate) enum Settlement {
     Bytes(Metering),
 }
 
+impl Settlement {
+    /// What it counts of bodies, if it does.
+    pub(crate) const fn metering(&self) -> Option<&Metering> {
+        match self {
+            Self::Bytes(metering) => Some(metering),
+            _ => None,
+        }
+    }
+}
+
 impl Settle {
     /// Only responses with these statuses count; the others get their units back.
     pub fn count(counts: impl Fn(StatusCode) -> bool + Send + Sync + 'static) -> Self {

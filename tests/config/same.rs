@@ -8,8 +8,8 @@ use http::Method;
 use proptest::{option, prelude::*, sample::select};
 use std::{fmt::Write as _, time::Duration};
 use tidegate::{
-    Ban, Concurrency, Cost, HeaderStyle, Identity, Limit, Limiter, ManualClock, Policy, Quota, Rule, Settle,
-    Source, StoreDown, ThrottleLayer, TrustedProxies,
+    Ban, Bandwidth, Concurrency, Cost, HeaderStyle, Identity, Limit, Limiter, ManualClock, Policy, Quota,
+    Rule, Settle, Source, StoreDown, ThrottleLayer, TrustedProxies,
 };
 
 /// What both are to say.
@@ -75,7 +75,7 @@ fn limits() -> impl Strategy<Value = SaidLimit> {
         let quota = Quota::per(amount + 2, Duration::from_secs(seconds));
         burst.map_or(quota, |burst| quota.burst(burst + 2))
     });
-    (quota, 0..3usize, 0..4usize, 0..4usize, option::of(0..9u32), 0..3usize).prop_map(
+    (quota, 0..3usize, 0..4usize, 0..5usize, option::of(0..9u32), 0..3usize).prop_map(
         |(quota, per, cost, settle, max_debt, down)| SaidLimit { quota, per, cost, settle, max_debt, down },
     )
 }
@@ -152,7 +152,8 @@ fn described(said: &Said) -> Policy {
                 0 => limit,
                 1 => limit.settle(Settle::refund(|status| status == 404)),
                 2 => limit.settle(Settle::header("x-units")),
-                _ => limit.settle(Settle::body_bytes(2)),
+                3 => limit.settle(Settle::body_bytes(2)),
+                _ => limit.settle(Bandwidth::requests(2).pace(Duration::from_millis(5))),
             };
             let limit = said.max_debt.into_iter().fold(limit, Limit::max_debt);
             rule = rule
@@ -224,7 +225,8 @@ fn written(said: &Said) -> String {
                 0 => "",
                 1 => "settle = { refund = [\"404\"] }\n",
                 2 => "settle = { header = \"x-units\" }\n",
-                _ => "settle = { body_bytes = 2 }\n",
+                3 => "settle = { body_bytes = 2 }\n",
+                _ => "settle = { bandwidth = { grain = 2, of = \"requests\", pace = \"5ms\" } }\n",
             });
             said.max_debt.into_iter().for_each(|units| writeln!(out, "max_debt = {units}").unwrap());
         }

@@ -48,19 +48,16 @@ impl CompiledLimit {
     }
 
     pub(crate) fn max_debt(&self, rate: Rate) -> u32 {
-        match &self.settle {
-            None => 0,
-            Some(Settlement::Bytes(metering)) if metering.pace.is_some() => metering.room(rate),
-            Some(_) => self.max_debt.unwrap_or(rate.burst().get()),
+        match (&self.settle, self.paced()) {
+            (None, _) => 0,
+            (_, Some(metering)) => metering.room(rate),
+            _ => self.max_debt.unwrap_or(rate.burst().get()),
         }
     }
 
     /// What of bodies it makes wait, if it does.
     pub(crate) fn paced(&self) -> Option<&Metering> {
-        match &self.settle {
-            Some(Settlement::Bytes(metering)) if metering.pace.is_some() => Some(metering),
-            _ => None,
-        }
+        self.settle.as_ref()?.metering().filter(|metering| metering.pace.is_some())
     }
 
     /// The rate by which units are taken: where bodies wait, those that wait have room beyond the burst.
