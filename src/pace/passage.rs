@@ -14,7 +14,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 /// The decision, once something may be sent; dropping it cancels.
@@ -25,7 +25,8 @@ enum State {
     Fresh(Fresh),
     /// The error, until it is taken.
     Failed(Option<PaceError>),
-    Started(Pin<Box<dyn Future<Output = Result<Passed, PaceError>> + std::marker::Send>>),
+    /// What it is held to, for the meters, and its way through the queue.
+    Started(Arc<Shared>, Pin<Box<dyn Future<Output = Result<Passed, PaceError>> + std::marker::Send>>),
 }
 
 /// A send that has not been polled yet.
@@ -96,7 +97,13 @@ impl PaceFuture {
     pub(super) fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Result<Passed, PaceError>> {
         loop {
             match &mut self.0 {
-                State::Started(future) => return future.as_mut().poll(cx),
+                State::Started(shared, future) => {
+                    let passed = ready!(future.as_mut().poll(cx));
+                    if let Err(error) = &passed {
+                        shared.first.meters.rejected(shared.rule, error.name());
+                    }
+                    return Poll::Ready(passed);
+                }
                 State::Failed(error) => {
                     return error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
                 }
@@ -111,11 +118,8 @@ impl PaceFuture {
         let inner = later.as_ref().unwrap_or(&shared.first);
         let paced = Paced::new(inner, rule, sender, units, shared.settings.shadow);
         let send = Send { paced: Box::new(paced), manner };
-        self.0 = State::Started(Box::pin(async move {
-            let meters = &shared.first.meters;
-            meters.attempted(shared.rule);
-            pass(&shared, send).await.inspect_err(|error| meters.rejected(shared.rule, error.name()))
-        }));
+        shared.first.meters.attempted(shared.rule);
+        self.0 = State::Started(shared.clone(), Box::pin(pass(shared, send)));
     }
 }
 

@@ -19,6 +19,7 @@ use std::{
     future::poll_fn,
     iter::repeat,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -67,7 +68,8 @@ pub(super) struct Send {
 pub(super) type Passed = (Decision, Option<Room>);
 
 /// Waits for a place, a turn and the limits, and charges them.
-pub(super) async fn pass(shared: &Shared, send: Send) -> Result<Passed, PaceError> {
+pub(super) async fn pass(shared: Arc<Shared>, send: Send) -> Result<Passed, PaceError> {
+    let shared = &*shared;
     let Send { mut paced, manner: Manner { patience, priority, takes_room } } = send;
     // What few need is boxed, because a future is as large as all that it may wait for, and many may wait.
     if paced.is_looked_up() {
@@ -87,16 +89,8 @@ pub(super) async fn pass(shared: &Shared, send: Send) -> Result<Passed, PaceErro
             Ok(ticket) => ticket,
             Err(Full) => return Err(Box::pin(full(shared, &mut paced, priority, patience)).await),
         };
-    if !matches!(patience, Patience::Endless) {
-        let ahead = ticket.ahead();
-        if ahead.iter().any(|units| *units > 0) {
-            let look = Box::pin(Look::at(shared, &mut paced, ahead)).await?;
-            if paced.now().saturating_add(look.wait()) > deadline {
-                return Err(look.reject(&paced, PaceError::Limited));
-            }
-        }
-    }
     let only_tries = matches!(patience, Patience::None);
+    // Made before anything is waited for, or the future would have room for its parts twice.
     let mut head = Head {
         shared,
         paced,
@@ -108,8 +102,17 @@ pub(super) async fn pass(shared: &Shared, send: Send) -> Result<Passed, PaceErro
         due: None,
         waited: false,
         has_slept: false,
-        drained: SmallVec::new(),
+        drained: Vec::new(),
     };
+    if !matches!(patience, Patience::Endless) {
+        let ahead = head.ticket.ahead();
+        if ahead.iter().any(|units| *units > 0) {
+            let look = Box::pin(Look::at(shared, &mut head.paced, ahead)).await?;
+            if head.paced.now().saturating_add(look.wait()) > deadline {
+                return Err(look.reject(&head.paced, PaceError::Limited));
+            }
+        }
+    }
     head.place().await;
     let decision = Box::pin(head.lead()).await?;
     let Head { paced, ticket, waited, room, drained, .. } = head;
@@ -174,13 +177,25 @@ struct Head<'a> {
     only_tries: bool,
     takes_room: bool,
     room: Option<Room>,
-    /// When it could have gone if timers were exact, and when each limit had drained.
-    due: Option<(u64, SmallVec<[u64; 4]>)>,
+    /// When it could have gone. Boxed, as only who goes next knows it.
+    due: Option<Box<Due>>,
     waited: bool,
     /// Whether it waited since the client was looked up last.
     has_slept: bool,
-    /// When each limit has drained what it was charged.
+    /// When each limit has drained what it was charged, once it was.
+    drained: Vec<u64>,
+}
+
+/// When a send could have gone if timers were exact, and when each limit had drained.
+struct Due {
+    at: u64,
     drained: SmallVec<[u64; 4]>,
+}
+
+impl Due {
+    fn new(at: u64, drained: SmallVec<[u64; 4]>) -> Option<Box<Self>> {
+        Some(Box::new(Self { at, drained }))
+    }
 }
 
 impl Head<'_> {
@@ -231,7 +246,7 @@ impl Head<'_> {
         poll_fn(|cx| match ticket.poll_head(cx) {
             Poll::Ready((place, baton)) => {
                 if let Some(baton) = baton {
-                    *due = Some((baton.due, baton.drained));
+                    *due = Due::new(baton.due, baton.drained);
                     shared.control.iter().for_each(|control| control.press(paced.now()));
                 }
                 Poll::Ready(place)
@@ -285,11 +300,11 @@ impl Head<'_> {
         let expiry = self.shared.queues.expire(self.paced.key, now).saturating_sub(now).max(1);
         let longest = LONGEST_SLEEP.min(expiry);
         if has_turn {
-            self.due = Some((now.saturating_add(look.wait()), look.drained(now)));
+            self.due = Due::new(now.saturating_add(look.wait()), look.drained(now));
             let time = Duration::from_nanos(look.wait().min(longest));
             return wait(time, |_| Poll::Pending).await;
         }
-        self.due = Some((u64::MAX, SmallVec::new()));
+        self.due = Due::new(u64::MAX, SmallVec::new());
         let time = Duration::from_nanos(self.deadline.saturating_sub(now).min(longest));
         wait(time, |cx| self.ticket.poll_turn(cx)).await;
     }
@@ -322,12 +337,12 @@ impl Head<'_> {
 
     /// What a late timer cost, for each limit.
     fn late(&self, decision: &Decision, now: u64) -> SmallVec<[u64; 4]> {
-        let Some((due, drained)) = &self.due else { return SmallVec::new() };
-        let asked = decision.charged.asked.iter().zip(drained).zip(&self.paced.units);
+        let Some(due) = &self.due else { return SmallVec::new() };
+        let asked = decision.charged.asked.iter().zip(&due.drained).zip(&self.paced.units);
         let late = asked.map(|((Asked { charge, reading, .. }, drained), units)| {
             let alone = nanos(*reading) == charge.rate.interval_ns().saturating_mul((*units).into());
             let spacing = self.shared.settings.spacing;
-            if alone { spacing.forgive(charge.rate, *units, [*drained, *due, now]) } else { 0 }
+            if alone { spacing.forgive(charge.rate, *units, [*drained, due.at, now]) } else { 0 }
         });
         late.collect()
     }

@@ -58,6 +58,10 @@ impl Holdings {
         ((u128::from(self.name) << 64) | u128::from(holding)).to_be_bytes()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.locked().is_empty()
+    }
+
     /// Slots in use, and those among them that Redis does not count.
     pub(super) fn numbers(&self) -> (u64, u32) {
         let slots = self.locked().values().map(|slots| slots.len() as u64).sum();

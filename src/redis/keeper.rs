@@ -36,12 +36,12 @@ pub(super) struct Member {
 
 /// Connects, and keeps connected for as long as it is let run.
 pub(super) async fn keep(link: Arc<Link>, member: Member) {
-    let (mut pause, mut renewals) = (Pause::new(link.timing.backoff), Renewals::due());
+    let (mut pause, mut renewals) = (Pause::new(link.timing.backoff), Renewals::of(&link.holdings));
     loop {
         match restore(&link, &member).await {
             Ok((wires, instances)) => {
                 if !is_up(&link) {
-                    renewals = Renewals::due();
+                    renewals = Renewals::of(&link.holdings);
                 }
                 link.numbers.joined(instances);
                 enter(&link, wires.clone(), instances);

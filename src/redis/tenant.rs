@@ -2,7 +2,7 @@
 
 use super::{
     failure::Failure,
-    holdings::{Kept, Listed},
+    holdings::{Holdings, Kept, Listed},
     line::send,
     link::Link,
     shards::slot,
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{Place, Slot, StoreChange};
 use redis::{Cmd, Value};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     runtime::Handle,
     time::{Instant, timeout},
@@ -140,9 +140,10 @@ impl Link {
 pub(super) struct Renewals(Instant);
 
 impl Renewals {
-    /// At once, because nobody knows how long Redis was away.
-    pub(super) fn due() -> Self {
-        Self(Instant::now())
+    /// What is held at once, because nobody knows how long Redis was away. What is taken from now on is fresh.
+    pub(super) fn of(holdings: &Holdings) -> Self {
+        let pause = if holdings.is_empty() { holdings.life / 3 } else { Duration::ZERO };
+        Self(Instant::now() + pause)
     }
 
     /// Shows it three times in the life of a slot.

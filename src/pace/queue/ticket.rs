@@ -17,8 +17,8 @@ pub(in super::super) struct Ticket {
     pub(super) queues: Arc<Queues>,
     pub(super) key: Key,
     pub(super) lane: usize,
-    pub(super) id: u64,
     pub(super) served: bool,
+    pub(super) id: u64,
 }
 
 /// What has become of a place.
