@@ -484,7 +484,9 @@ fn memory_is_taken_only_where_it_is_needed() {
     let none = Limiter::new(Policy::per_client(Quota::per_minute(1))).unwrap();
     assert_eq!(none.permit_bytes(), 0);
     let (refusing, _) = build(policy(one()));
-    assert!((16_384 * 40..16_384 * 60).contains(&refusing.permit_bytes()), "{}", refusing.permit_bytes());
+    // Keys that a former secret may have made too are larger.
+    let most = if cfg!(feature = "redis") { 72 } else { 60 };
+    assert!((16_384 * 40..16_384 * most).contains(&refusing.permit_bytes()), "{}", refusing.permit_bytes());
     let (waiting, _) = patient(policy(one().wait(1, SECOND)));
     let waiters = waiting.permit_bytes() - refusing.permit_bytes();
     assert!((1_024 * 100..1_024 * 200).contains(&waiters), "{waiters}");
