@@ -1,5 +1,7 @@
 //! The command line.
 
+#![allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links, reason = "these are the texts of `--help`")]
+
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use std::{io, net::SocketAddr, num::NonZeroUsize, path::PathBuf};
